@@ -1,0 +1,154 @@
+"""One generation, as three compiled programs: ask, judge, tell.
+
+They are compiled apart so that a recorded generation can be told again, without judging, to the very same bits:
+`rebuild` and a resumed run use the programs that the run itself used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+from evo.axes import split_axes
+from evo.express import Plan, express_dense, plan
+from evo.genome import Genome, concatenate, size
+from evo.runtime import Runtime
+from evo.strategy import Strategy
+from evo.task import Evaluation, Params, State, Task, as_evaluation
+
+
+def judge(task: Task | Callable, state: State) -> Callable[[Params, Key[Array, ""]], Evaluation]:
+    """A task as a function of one member and its luck."""
+    if isinstance(task, Task):
+        return lambda params, key: as_evaluation(task.evaluate(params, state, key))
+    return lambda params, key: as_evaluation(task(params, key))
+
+
+def start(task: Task | Callable, params: Params | None, key: Key[Array, ""]) -> tuple[Params, State]:
+    """Initial parameters (the user's, where given) and the task's state."""
+    if not isinstance(task, Task):
+        if params is None:
+            raise ValueError("A task that is a plain function needs `params`, the parameters to start from; got None.")
+        return params, ()
+    made, state = jax.jit(task.init)(key)
+    return made if params is None else params, state
+
+
+def settle(strategy: Any, task: Task | Callable, params: Params, state: State) -> Any:
+    """The strategy with its noise planned for these parameters as this task uses them."""
+    if not hasattr(strategy, "noise") or isinstance(strategy.noise, Plan):
+        return strategy
+    axes = split_axes(judge(task, state), params, jax.random.key(0))
+    return replace(strategy, noise=plan(strategy.noise, params, axes))
+
+
+class Moment(NamedTuple):
+    """Where a run stands: all that the next generation needs, and what a checkpoint keeps."""
+
+    state: Any  # the strategy's
+    task_state: State
+
+
+def luck(key: Key[Array, ""], trial: Int[Array, "n"]) -> Key[Array, "n"]:
+    """Each member's luck: a function of its trial alone, so members of one trial share it."""
+    return jax.vmap(partial(jax.random.fold_in, key))(trial)
+
+
+@jax.jit
+def _joined(first, second):
+    join = lambda *x: jnp.concatenate(x)  # noqa: E731
+    return concatenate(first[0], second[0]), jax.tree.map(join, first[1], second[1])
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A task, a settled strategy and a runtime, and their compiled programs."""
+
+    task: Task | Callable
+    strategy: Strategy
+    runtime: Runtime
+    key: Key[Array, ""]  # of the run; every generation folds in its number
+
+    @cached_property
+    def ask(self) -> Callable:
+        """(generation, state) -> genome, luck: the members, and each one's luck."""
+        return jax.jit(self._ask)
+
+    @cached_property
+    def again(self) -> Callable | None:
+        """(generation, state, genome, evaluation) -> genome, luck of the second look; None where there is none."""
+        return jax.jit(self._again) if hasattr(self.strategy, "again") else None
+
+    @cached_property
+    def tell(self) -> Callable:
+        """(state, genome, evaluation) -> state, info."""
+        return jax.jit(partial(self.strategy.tell, self.runtime))
+
+    def program(self, runtime: Runtime) -> Callable:
+        """(moment, genome, luck) -> evaluation, for `Runtime.fit` to compile."""
+
+        def judged(moment, genome, luck):
+            bases = self.strategy.bases(moment.state)
+            return runtime.map(judge(self.task, moment.task_state), self.strategy.noise, bases, genome, luck)
+
+        return judged
+
+    def compile(self, moment: Moment) -> Callable[[int, Moment], tuple[Genome, Evaluation]]:
+        """(generation, moment) -> genome, evaluation: everyone who is judged in a generation, second looks last."""
+        members = self.ask(0, moment.state)
+        runtime, first = self.runtime.fit(self.program, size(members[0]), moment, *members)
+        second = None
+        if self.again is not None:
+            shapes = jax.eval_shape(self.program(runtime), moment, *members)
+            shapes = jax.eval_shape(self.again, 0, moment.state, members[0], shapes._replace(aux=None))
+            _, second = self.runtime.fit(self.program, size(shapes[0]), moment, *shapes)
+
+        def judged(generation: int, moment: Moment) -> tuple[Genome, Evaluation]:
+            genome, luck = self.ask(generation, moment.state)
+            evaluation = first(moment, genome, luck)
+            if second is None:
+                return genome, evaluation
+            looked, luck = self.again(generation, moment.state, genome, evaluation._replace(aux=None))
+            return _joined((genome, evaluation), (looked, second(moment, looked, luck)))
+
+        return judged
+
+    @cached_property
+    def absorb(self) -> Callable:
+        """(task state, aux) -> task state, after what a generation saw."""
+        return jax.jit(self.task.absorb if isinstance(self.task, Task) else lambda state, aux: state)
+
+    @cached_property
+    def express(self) -> Callable:
+        """(state, genome of one member) -> its dense parameters."""
+        return jax.jit(lambda state, genome: express_dense(self.strategy.noise, self.strategy.bases(state), genome))
+
+    @cached_property
+    def evaluate(self) -> Callable:
+        """(moment, keys) -> evaluation of the solution, once a key."""
+
+        def program(moment, keys):
+            params = self.strategy.solution(moment.state)
+            return jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys)
+
+        return jax.jit(program)
+
+    def _keys(self, generation):
+        return jax.random.split(jax.random.fold_in(self.key, generation))
+
+    def _ask(self, generation, state):
+        key_ask, key_task = self._keys(generation)
+        genome, trial = self.strategy.ask(key_ask, state)
+        return genome, luck(key_task, trial)
+
+    def _again(self, generation, state, genome, evaluation):
+        key_ask, key_task = self._keys(generation)
+        key_again = jax.random.fold_in(key_ask, 0xA6A1)
+        genome, trial = self.strategy.again(key_again, state, genome, evaluation)
+        return genome, luck(key_task, trial)

@@ -1,0 +1,197 @@
+"""Genome to parameters: which noise acts on which leaf, and how it is put there.
+
+Axes: `k` genes, `p` parents, `r` rank; a leaf's own axes are rows, columns or stacked.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from evo.genome import Genome
+from evo.lazy import Lazy, densify
+from evo.noise import Frozen, LowRank, Noise
+
+Params = Any
+Axes = tuple[tuple[int, ...], tuple[int, ...]]  # the row axes and the column axes of a leaf; the others are stacked
+
+
+@dataclass(frozen=True)
+class ByPath:
+    """A noise for each leaf: the first glob that matches the leaf's path decides, `otherwise` the rest."""
+
+    rules: tuple[tuple[str, Noise], ...]
+    otherwise: Noise = LowRank()
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """How noise acts on one leaf. A leaf without row axes gets vector noise."""
+
+    path: str
+    noise: Noise
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+
+    def fold(self, key):
+        """This leaf's own key: the member's, folded with the path's hash, so that no other leaf matters."""
+        return jax.random.fold_in(key, np.uint32(zlib.crc32(self.path.encode())))
+
+    def order(self, ndim: int) -> tuple[int, ...]:
+        """The leaf's axes as stacked, rows, columns."""
+        stack = tuple(i for i in range(ndim) if i not in self.rows + self.cols)
+        return stack + self.rows + self.cols
+
+    def matrix(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape `[*stack, m, n]` in which the noise sees the leaf; a leaf without rows is seen as a vector."""
+        if not self.rows:
+            return (int(np.prod(shape)),)
+        stack = [shape[i] for i in self.order(len(shape))[: len(shape) - len(self.rows + self.cols)]]
+        return (*stack, int(np.prod([shape[i] for i in self.rows])), int(np.prod([shape[i] for i in self.cols])))
+
+    def unmatrix(self, matrix: Array, shape: tuple[int, ...]) -> Array:
+        """The leaf of a matrix: the inverse of the view that `matrix` describes."""
+        if not self.rows:
+            return matrix.reshape(shape)
+        order = self.order(len(shape))
+        return matrix.reshape([shape[i] for i in order]).transpose(np.argsort(order))
+
+    def spread(self, factor: Array, own: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+        """A thin factor `[*stack, own, r]` as a `Lazy` wants it: the leaf's axes, length 1 where not its own, then r."""
+        order = self.order(len(shape))
+        other = self.cols if own == self.rows else self.rows
+        full = factor.reshape([1 if i in other else shape[i] for i in order] + [factor.shape[-1]])
+        return full.transpose([*np.argsort(order).tolist(), len(shape)])
+
+    def put(self, base: Array, keys: Array, scale: Array) -> Array | Lazy:
+        """base + sum_k scale_k noise(key_k): lazy where the noise is thin."""
+        if isinstance(self.noise, Frozen) or keys.shape[0] == 0:
+            return base
+        keys, shape = jax.vmap(self.fold)(keys), base.shape
+        scale = scale.astype(base.dtype)
+        matrix = self.matrix(shape)
+        factors = [self.noise.factors(key, matrix, base.dtype) for key in keys]
+        if any(f is None for f in factors):
+            return jax.lax.fori_loop(
+                0,
+                len(keys),
+                lambda k, w: w + scale[k] * self.unmatrix(self.noise.dense(keys[k], matrix, base.dtype), shape),
+                base,
+            )
+        a = jnp.concatenate([s * self.spread(f[0], self.rows, shape) for s, f in zip(scale, factors)], -1)
+        b = jnp.concatenate([self.spread(f[1], self.cols, shape) for f in factors], -1)
+        return Lazy(base, a, b)
+
+    def total(self, keys: Array, weights: Array, like: Array) -> Array:
+        """sum_i weight_i noise(key_i) in the leaf's own shape."""
+        matrix = self.matrix(like.shape)
+        return self.unmatrix(self.noise.total(jax.vmap(self.fold)(keys), weights, matrix, like.dtype), like.shape)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How noise acts on every leaf of a tree, by path; what `plan` resolves a strategy's noise to."""
+
+    leaves: tuple[Leaf, ...]
+
+    def of(self, params: Params) -> list[Leaf]:
+        """The leaves in the order in which JAX flattens `params`."""
+        named = {leaf.path: leaf for leaf in self.leaves}
+        paths = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        if missing := [path for path in paths if path not in named]:
+            raise ValueError(f"noise: planned for the leaves {', '.join(named)}; got parameters with {missing[0]!r}.")
+        return [named[path] for path in paths]
+
+
+def plan(noise: Noise | ByPath | Plan, params: Params, axes: Mapping[str, Axes] | None = None) -> Plan:
+    """Resolve a noise for every leaf of `params`.
+
+    `axes` says which axes of a leaf are rows and columns, by path, as inferred from a task; a leaf that it doesn't
+    name is taken as stacked matrices over its last two axes, or as a vector. Raises where nothing fits: a glob that
+    matches no leaf, a rank above every matrix, integer leaves that noise would be lost on.
+    """
+    if isinstance(noise, Plan):
+        return noise
+    rules = noise.rules if isinstance(noise, ByPath) else ()
+    otherwise = noise.otherwise if isinstance(noise, ByPath) else noise
+    named = jax.tree_util.tree_leaves_with_path(params)
+    paths = [path_of(path) for path, _ in named]
+    for glob, _ in rules:
+        if not any(matches(path, glob) for path in paths):
+            raise ValueError(f"noise: no leaf matches {glob!r}; the leaves are {', '.join(paths[:8])}.")
+    leaves = []
+    for path, (_, leaf) in zip(paths, named, strict=True):
+        chosen = next((n for glob, n in rules if matches(path, glob)), otherwise)
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            chosen = Frozen()
+        ndim = len(jnp.shape(leaf))
+        rows, cols = (axes or {}).get(path, ((ndim - 2,), (ndim - 1,)) if ndim >= 2 else ((), ()))
+        leaves.append(Leaf(path, chosen, tuple(rows), tuple(cols)))
+    if len({zlib.crc32(p.encode()) for p in paths}) < len(paths):
+        raise ValueError("noise: two leaves have the same path hash, so would share noise; rename one of them.")
+    _check_rank(leaves, [jnp.shape(leaf) for _, leaf in named])
+    return Plan(tuple(leaves))
+
+
+def _check_rank(leaves: list[Leaf], shapes: list[tuple[int, ...]]):
+    largest: dict[int, int] = {}
+    for leaf, shape in zip(leaves, shapes, strict=True):
+        if isinstance(leaf.noise, LowRank):
+            matrix = leaf.matrix(shape)
+            smaller = min(matrix[-2:]) if len(matrix) >= 2 else 0
+            largest[leaf.noise.rank] = max(largest.get(leaf.noise.rank, 0), smaller)
+    for rank, limit in largest.items():
+        if limit and rank > limit:
+            raise ValueError(
+                f"noise: rank {rank} is larger than every matrix it is for; the largest allows {limit}. "
+                f"Use a rank of at most {limit}, or Gaussian noise."
+            )
+
+
+def path_of(path) -> str:
+    """A leaf's path as a string, `layers/0/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def matches(path: str, glob: str) -> bool:
+    """Whether a leaf's path matches a glob, in which `**/` stands for any number of folders, none included."""
+    return fnmatch.fnmatchcase(path, glob) or (glob.startswith("**/") and fnmatch.fnmatchcase(path, glob[3:]))
+
+
+def express(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Params:
+    """The parameters of ONE member (a genome without its leading axis), with lazy leaves where the noise is thin.
+
+    With `parents` None, `bases` is the shared centre itself and is never gathered; else its leaves have a leading
+    axis of rows. Dense leaves of many genes are added in the genome's order, so a chain replays bit for bit.
+    """
+    if genome.parents is None:
+        base = bases
+    else:
+        base = jax.tree.map(lambda rows: _mixed(rows, genome.parents, genome.mix), bases)
+    leaves, tree = jax.tree.flatten(base)
+    chosen = plan(noise, base).of(base)
+    put = [leaf.put(x, genome.key, genome.scale) for leaf, x in zip(chosen, leaves, strict=True)]
+    return jax.tree.unflatten(tree, put)
+
+
+def _mixed(rows: Array, parents: Array, mix: Array | None) -> Array:
+    """sum_p mix_p rows[parents_p]; a single parent that isn't scaled is taken as it stands, integers too."""
+    if mix is None or not jnp.issubdtype(rows.dtype, jnp.floating):
+        return rows[parents[0]]
+    return sum(
+        (mix[p].astype(rows.dtype) * rows[parents[p]] for p in range(1, len(parents))),
+        mix[0].astype(rows.dtype) * rows[parents[0]],
+    )
+
+
+def express_dense(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Params:
+    """`express` with every leaf an ordinary array."""
+    return densify(express(noise, bases, genome))

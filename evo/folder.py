@@ -1,0 +1,180 @@
+"""A run folder: what is written where. One object a folder; everything in it is plain files.
+
+config.yaml, leaves.json (how noise acts on each leaf), metrics.jsonl (a line a generation), fitness/ (what every member
+scored), checkpoints/, solution.safetensors, task.safetensors (the task's state), versions.json.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evo import noise as noises
+from evo.checkpoint import Checkpoints, flatten
+from evo.express import Leaf, Plan
+from evo.records import Records
+
+PACKAGES = (
+    "evo-engine",
+    "jax",
+    "jaxlib",
+    "numpy",
+    "optax",
+    "orbax-checkpoint",
+    "evosax",
+    "brax",
+    "mujoco",
+    "mujoco-mjx",
+)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of the run at `path`."""
+
+    path: Path
+
+    @property
+    def records(self) -> Records:
+        return Records(self.path / "fitness")
+
+    def checkpoints(self, keep: int = 3) -> Checkpoints:
+        return Checkpoints(self.path / "checkpoints", keep)
+
+    def exists(self) -> bool:
+        """Whether a run is there. Raises where something else is."""
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return False
+        if not (self.path / "versions.json").exists():
+            raise ValueError(f"{self.path} is not a run folder (it has no versions.json). Choose another `out`.")
+        return True
+
+    def begin(self, config: str, plan: Plan | None, params: Any):
+        """Write what doesn't change during a run."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise ValueError(
+                f"can't make the run folder {self.path}: {error.strerror}. Choose another `out`."
+            ) from None
+        (self.path / "config.yaml").write_text(config)
+        (self.path / "leaves.json").write_text(json.dumps(_describe(plan, params), indent=1))
+        (self.path / "versions.json").write_text(json.dumps(versions(), indent=1))
+
+    def config(self) -> str:
+        return (self.path / "config.yaml").read_text()
+
+    def plan(self) -> Plan | None:
+        """How noise acted on every leaf; None for a strategy without noise."""
+        rows = json.loads((self.path / "leaves.json").read_text())
+        if any(row["noise"] is None for row in rows):
+            return None
+        return Plan(tuple(Leaf(r["path"], _noise(r["noise"]), tuple(r["rows"]), tuple(r["cols"])) for r in rows))
+
+    def template(self) -> Any:
+        """Shapes and dtypes of the parameters as nested dicts by path."""
+        rows = json.loads((self.path / "leaves.json").read_text())
+        return nest({r["path"]: jax.ShapeDtypeStruct(r["shape"], jnp.dtype(r["dtype"])) for r in rows})
+
+    def log(self, row: Mapping[str, Any]):
+        """Append a generation's line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that are whole."""
+        file = self.path / "metrics.jsonl"
+        lines = file.read_text().split("\n")[:-1] if file.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def cut(self, generations: int):
+        """Forget everything from generation `generations` on."""
+        rows = self.rows()[:generations]
+        part = self.path / "metrics.jsonl.part"
+        part.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        part.replace(self.path / "metrics.jsonl")
+        self.records.cut(generations)
+
+    def save(self, name: str, tree: Any):
+        """Write a pytree as `name`.safetensors, whole or not at all."""
+        from safetensors.numpy import save_file
+
+        part = self.path / f"{name}.safetensors.part"
+        save_file({path: np.ascontiguousarray(x) for path, x in flatten(tree).items()}, part)
+        part.replace(self.path / f"{name}.safetensors")
+
+    def load(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of `name`.safetensors by path."""
+        from safetensors.numpy import load_file
+
+        file = self.path / f"{name}.safetensors"
+        if not file.exists():
+            raise ValueError(f"{self.path} has no {file.name} yet: the run was stopped before it wrote one.")
+        return load_file(file)
+
+
+def columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Rows of metrics as columns; NaN where a row lacks one."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
+
+
+def nest(arrays: Mapping[str, Any]) -> Any:
+    """Nested dicts of arrays by path: the inverse of `flatten` where the structure is unknown."""
+    if set(arrays) <= {"", "value"}:
+        return next(iter(arrays.values()), {})
+    tree: dict[str, Any] = {}
+    for path, x in arrays.items():
+        *folders, name = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[name] = x
+    return tree
+
+
+def versions() -> dict[str, Any]:
+    """What this run was made with."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    prng = str(jax.random.key_impl(jax.random.key(0)))
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **found,
+        "prng": prng,
+        "device": f"{device.platform} {device.device_kind}",
+    }
+
+
+def _number(x) -> float:
+    return float("nan") if x is None else float(x)
+
+
+def _describe(plan: Plan | None, params: Any) -> list[dict[str, Any]]:
+    leaves = {leaf.path: leaf for leaf in plan.leaves} if plan else {}
+    rows = []
+    for path, x in ((path, x) for path, x in flatten(params).items()):
+        leaf = leaves.get(path) or leaves.get("" if path == "value" else path)
+        noise = {"kind": type(leaf.noise).__name__, **vars(leaf.noise)} if leaf else None
+        axes = {"rows": leaf.rows, "cols": leaf.cols} if leaf else {}
+        own = leaf.path if leaf else path
+        rows.append({"path": own, "shape": x.shape, "dtype": str(x.dtype), "noise": noise, **axes})
+    return rows
+
+
+def _noise(row: dict[str, Any]) -> noises.Noise:
+    return getattr(noises, row["kind"])(**{name: x for name, x in row.items() if name != "kind"})

@@ -1,0 +1,61 @@
+"""Genomes: what a member is, in a few numbers.
+
+Axes: `n` members, `u` rows of keys (u divides n), `k` genes, `p` parents.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+
+class Genome(NamedTuple):
+    """Which bases, mixed how, plus which noise, scaled how; the leading axis is the population.
+
+    member i = sum_p mix[i, p] * base[parents[i, p]] + sum_k scale[i, k] * noise(key[i // (n // u), k])
+
+    Members that share noise are neighbours and share one row of keys: an antithetic pair is two members (n = 2u) of
+    one key with opposite scales, so its noise is drawn once and its two weights are one weight in `Runtime.sum`.
+    """
+
+    key: Key[Array, "u k"]
+    scale: Float[Array, "n k"]
+    parents: Int[Array, "n p"] | None = None
+    mix: Float[Array, "n p"] | None = None  # None: the first parent as it stands
+
+
+def size(genome: Genome) -> int:
+    """The number of members."""
+    return genome.scale.shape[0]
+
+
+def expand(genome: Genome) -> Genome:
+    """The same members with a row of keys each (u = n), so that every field can be indexed by member."""
+    shared = size(genome) // max(genome.key.shape[0], 1)
+    return genome._replace(key=jnp.repeat(genome.key, shared, axis=0)) if shared > 1 else genome
+
+
+def member(genome: Genome, index: int | Array) -> Genome:
+    """The genome of one member, without the population axis."""
+    return jax.tree.map(lambda x: x[index], expand(genome))
+
+
+def concatenate(*genomes: Genome) -> Genome:
+    """One population made of several."""
+    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *[expand(g) for g in genomes])
+
+
+def dense_rows(n: int, dtype=jnp.float32) -> Genome:
+    """Genomes of members that are the n base rows as they stand, with no noise at all."""
+    key = jax.random.split(jax.random.key(0), n)[:, None][:, :0]
+    return Genome(key, jnp.zeros((n, 0), dtype), jnp.arange(n)[:, None])
+
+
+def part(genome: Genome, start: int, stop: int) -> Genome:
+    """Members start to stop, which must not cut through a shared row of keys."""
+    shared = size(genome) // genome.key.shape[0]
+    rows = jax.tree.map(lambda x: x[start:stop], genome._replace(key=None))
+    return rows._replace(key=genome.key[start // shared : stop // shared])

@@ -1,0 +1,126 @@
+"""Noise: how a key acts on one weight.
+
+A noise draws `E` for a matrix of shape `[*stack, m, n]` (stacked matrices are independent) or for a vector. Every
+entry of `E` has mean zero and variance one, whatever the law or rank.
+
+Axes: `m n` rows and columns of a matrix, `r` rank, `i` members.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+CHUNK = 1 << 24  # numbers of noise alive at a time in a `total`
+
+
+class Noise(Protocol):
+    """The contract; law 1: `a @ b.mT == dense`, law 2: `total == sum_i w_i dense(key_i)`."""
+
+    def dense(self, key: Key[Array, ""], shape: tuple[int, ...], dtype) -> Array:
+        """E itself: the slow twin."""
+        ...
+
+    def factors(self, key: Key[Array, ""], shape: tuple[int, ...], dtype) -> tuple[Array, Array] | None:
+        """Thin `a [*stack, m, r]` and `b [*stack, n, r]` with E = a b^T; None where E has no thinner form."""
+        ...
+
+    def total(self, keys: Key[Array, "i"], weights: Float[Array, "i"], shape: tuple[int, ...], dtype) -> Array:
+        """sum_i w_i E_i, without the E_i."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Every entry an independent normal draw: OpenAI-ES (Salimans et al. 2017), Deep GA (Such et al. 2017)."""
+
+    def dense(self, key, shape, dtype=jnp.float32):
+        return jax.random.normal(key, shape, dtype)
+
+    def factors(self, key, shape, dtype=jnp.float32):
+        return None
+
+    def total(self, keys, weights, shape, dtype=jnp.float32):
+        def block(keys, weights):
+            rows = jax.vmap(lambda key: self.dense(key, shape, dtype))(keys)
+            return jnp.tensordot(weights.astype(dtype), rows, 1)
+
+        return _accumulate(block, keys, weights, math.prod(shape), shape, dtype)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """E = a b^T / sqrt(rank), with a and b independent normal draws: EGGROLL (arXiv 2511.16652, section 4).
+
+    A leaf whose factors would be no smaller than itself (vectors, `[64, 1]` heads) gets Gaussian noise.
+    """
+
+    rank: int = 1
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise ValueError(
+                f"The rank of low-rank noise must be at least 1; got {self.rank}. Use 1, or Gaussian noise."
+            )
+
+    def dense(self, key, shape, dtype=jnp.float32):
+        factors = self.factors(key, shape, dtype)
+        return Gaussian().dense(key, shape, dtype) if factors is None else factors[0] @ factors[1].mT
+
+    def factors(self, key, shape, dtype=jnp.float32):
+        if not self.thin(shape):
+            return None
+        *stack, m, n = shape
+        key_a, key_b = jax.random.split(key)
+        a = jax.random.normal(key_a, (*stack, m, self.rank), dtype)
+        b = jax.random.normal(key_b, (*stack, n, self.rank), dtype)
+        return a, b * jnp.asarray(self.rank**-0.5, dtype)
+
+    def total(self, keys, weights, shape, dtype=jnp.float32):
+        if not self.thin(shape):
+            return Gaussian().total(keys, weights, shape, dtype)
+        *stack, m, n = shape
+
+        def block(keys, weights):
+            a, b = jax.vmap(lambda key: self.factors(key, shape, dtype))(keys)
+            a = a * weights.astype(dtype).reshape((-1,) + (1,) * (a.ndim - 1))
+            return jnp.einsum("i...mr,i...nr->...mn", a, b)
+
+        return _accumulate(block, keys, weights, self.rank * (m + n) * math.prod(stack), shape, dtype)
+
+    def thin(self, shape: tuple[int, ...]) -> bool:
+        """Whether the factors of such a leaf are smaller than the leaf."""
+        return len(shape) >= 2 and self.rank * (shape[-2] + shape[-1]) < shape[-2] * shape[-1]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """No noise: the leaf is neither perturbed nor updated, and costs nothing."""
+
+    def dense(self, key, shape, dtype=jnp.float32):
+        return jnp.zeros(shape, dtype)
+
+    def factors(self, key, shape, dtype=jnp.float32):
+        return None
+
+    def total(self, keys, weights, shape, dtype=jnp.float32):
+        return jnp.zeros(shape, dtype)
+
+
+def _accumulate(block, keys, weights, numbers: int, shape, dtype):
+    """Sum `block(keys, weights)` over slices of the keys small enough that their noise fits `CHUNK` numbers."""
+    count = keys.shape[0]
+    chunk = max(1, min(count, CHUNK // max(numbers, 1)))
+    whole = count // chunk * chunk
+    total = jnp.zeros(shape, dtype)
+    if whole == chunk:
+        total = block(keys[:whole], weights[:whole])
+    elif whole:
+        slices = keys[:whole].reshape(-1, chunk), weights[:whole].reshape(-1, chunk)
+        total, _ = jax.lax.scan(lambda sum, slice: (sum + block(*slice), None), total, slices)
+    return total if whole == count else total + block(keys[whole:], weights[whole:])

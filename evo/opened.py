@@ -1,0 +1,189 @@
+"""A run folder as an object: what happened, and any candidate of any generation, rebuilt exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evo import experiment, schema
+from evo import runtime as runtimes
+from evo.checkpoint import unflatten
+from evo.engine import Engine
+from evo.folder import Folder, columns
+from evo.genome import Genome, concatenate, member
+from evo.strategy import Strategy
+from evo.task import Evaluation, Params, Task
+
+
+def open(
+    path: str | Path,
+    *,
+    task: Task | Callable | None = None,
+    strategy: Strategy | None = None,
+    params: Params | None = None,
+) -> Run:
+    """The run in a folder. Raises where there is none, or where its files can't be read.
+
+    `task`, `strategy` and `params` are needed only for what a config can't hold: a task that is the user's own
+    function, a strategy that isn't registered, parameters whose structure isn't nested dicts.
+    """
+    folder = Folder(Path(path))
+    if not folder.path.exists():
+        raise ValueError(f"there is no run folder {folder.path}.")
+    if not folder.exists():
+        raise ValueError(f"{folder.path} is empty: no run was made there.")
+    return Run(folder, task, strategy, params)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. `g` counts generations from 0, `i` members of a generation from 0."""
+
+    folder: Folder
+    given_task: Task | Callable | None = None
+    given_strategy: Strategy | None = None
+    given_params: Params | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.yaml as plain data."""
+        return experiment.parse(self.folder.config(), str(self.path / "config.yaml"))
+
+    @cached_property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """metrics.jsonl as columns."""
+        return columns(self.folder.rows())
+
+    @property
+    def generations(self) -> int:
+        """How many generations are on record."""
+        return len(self.folder.records)
+
+    def fitness(self, g: int) -> np.ndarray:
+        """What every member of a generation scored; second looks come last."""
+        return self.folder.records.read(g)["fitness"]
+
+    @cached_property
+    def task(self) -> Task | Callable:
+        return self._made("task", self.given_task, Task)
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        """The strategy as it ran, its noise planned."""
+        strategy, plan = self._made("strategy", self.given_strategy, Strategy), self.folder.plan()
+        return strategy if plan is None else replace(strategy, noise=plan)
+
+    def solution(self) -> Params:
+        """What the run takes home, as far as it got."""
+        return self.strategy.solution(self.strategy_state())
+
+    def strategy_state(self, g: int | None = None) -> Any:
+        """The strategy's state before generation g (None: after the last), told again from what was recorded."""
+        return self._moment(self.generations if g is None else g)
+
+    def task_state(self, g: int | None = None) -> Any:
+        """The task's state under which generation g was judged (None: after the last)."""
+        like = self._task_state_like()
+        if g is None:
+            return unflatten(self.folder.load("task"), like)
+        arrays = self.folder.records.read(g)
+        found = {name.removeprefix("task."): x for name, x in arrays.items() if name.startswith("task.")}
+        slashed = {path: found[path.replace("/", ".")] for path in _paths(like) if path.replace("/", ".") in found}
+        return unflatten(slashed, like)
+
+    def archive(self, g: int | None = None) -> Any:
+        """The archive before generation g (None: after the last)."""
+        if not hasattr(self.strategy, "archive"):
+            raise ValueError(f"{self.path} has no archive: {type(self.strategy).__name__} keeps none.")
+        return self.strategy.archive(self.strategy_state(g))
+
+    def genome(self, g: int) -> Genome:
+        """Everyone who was judged in generation g."""
+        return self._members(g, self.strategy_state(g))
+
+    def member(self, g: int, i: int) -> Params:
+        """The dense parameters of one candidate, rebuilt exactly."""
+        count = len(self.fitness(g))
+        if not 0 <= i < count:
+            raise ValueError(f"generation {g} has members 0 to {count - 1}; got {i}.")
+        state = self.strategy_state(g)
+        return self.engine.express(state, member(self._members(g, state), i))
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The run's own programs. Uses as many devices as it did, where there are so many."""
+        key = jax.random.split(jax.random.key(self.config["seed"]), 3)[2]
+        devices = min(self.config.get("devices") or 1, len(jax.devices()))
+        return Engine(self.given_task or (lambda params, key: 0.0), self.strategy, runtimes.over(devices), key)
+
+    def _moment(self, g: int) -> Any:
+        if not 0 <= g <= self.generations:
+            raise ValueError(f"{self.path} has {self.generations} generations; asked for the state before {g}.")
+        checkpoints = self.folder.checkpoints()
+        found = checkpoints.latest(g)
+        checkpoints.close()
+        if found is None:
+            raise ValueError(f"{self.path} has no checkpoint that can be read.")
+        nearest, arrays = found
+        arrays = {name.removeprefix("state/"): x for name, x in arrays.items() if name.startswith("state/")}
+        state = unflatten(arrays, self._state_like())
+        for generation in range(nearest, g):
+            state, _ = self.engine.tell(state, self._members(generation, state), self._scores(generation))
+        return state
+
+    def _members(self, g: int, state: Any) -> Genome:
+        genome, _ = self.engine.ask(g, state)
+        if self.engine.again is None:
+            return genome
+        n = genome.scale.shape[0]
+        first = jax.tree.map(lambda x: x[:n], self._scores(g))
+        return concatenate(genome, self.engine.again(g, state, genome, first)[0])
+
+    def _scores(self, g: int) -> Evaluation:
+        record = self.folder.records.read(g)
+        descriptor = jnp.asarray(record["descriptor"]) if "descriptor" in record else None
+        return Evaluation(jnp.asarray(record["fitness"]), descriptor)
+
+    def _state_like(self) -> Any:
+        return jax.eval_shape(self.strategy.init, jax.random.key(0), self._params_like())
+
+    def _params_like(self) -> Params:
+        """Shapes of the parameters in the user's own structure where it is known, else in nested dicts."""
+        if self.given_params is not None:
+            return jax.eval_shape(lambda: self.given_params)
+        if self.given_task is None and "kind" not in (self.config.get("task") or {}):
+            return self.folder.template()
+        if isinstance(self.task, Task):
+            return jax.eval_shape(self.task.init, jax.random.key(0))[0]
+        return self.folder.template()
+
+    def _task_state_like(self) -> Any:
+        return jax.eval_shape(self.task.init, jax.random.key(0))[1] if isinstance(self.task, Task) else ()
+
+    def _made(self, name: str, given: Any, contract: Any) -> Any:
+        if given is not None:
+            return given
+        raw = self.config.get(name)
+        if not isinstance(raw, dict) or "kind" not in raw:
+            said = raw.get("python") if isinstance(raw, dict) else raw
+            raise ValueError(
+                f"{self.path} was made with your own {name} ({said}): give it, evo.open(path, {name}=...)."
+            )
+        return schema.build(contract, raw, name)
+
+
+def _paths(tree: Any) -> list[str]:
+    from evo.express import path_of
+
+    return [path_of(path) or "value" for path, _ in jax.tree_util.tree_leaves_with_path(tree)]

@@ -1,0 +1,173 @@
+"""The population runtime: the whole of parallelism.
+
+`map` judges every member, `sum` is the same map transposed. Layout (chunk, devices) never enters a key, so it decides
+when and where a member is judged and nothing else. Axes: `n` members, `u` rows of keys, `k` genes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Key
+
+from evo import lazy
+from evo.express import ByPath, Plan, express, plan
+from evo.genome import Genome, expand, size
+from evo.noise import Noise
+from evo.task import Evaluation, Params, as_evaluation
+
+AXIS = "population"
+SHARE = 0.8  # of the free memory that a generation's temporaries may take
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a population is laid out.
+
+    `mesh` has one axis, "population"; None is one device. `chunk` is how many members each device evaluates at a
+    time; None is all of them under jit, and the most that fit its memory where the runtime compiles by itself
+    (`fit`, and so `evo.run`).
+    """
+
+    mesh: Mesh | None = None
+    chunk: int | None = None
+
+    def __post_init__(self):
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(
+                f"`chunk` is a number of members, at least 1; got {self.chunk}. Leave it out to fit memory."
+            )
+
+    @property
+    def devices(self) -> int:
+        """How many devices share the population."""
+        return 1 if self.mesh is None else self.mesh.size
+
+    @property
+    def everywhere(self) -> Sharding:
+        """Where the strategy's state lives: whole on every device."""
+        device = SingleDeviceSharding(self._device())
+        return device if self.mesh is None else NamedSharding(self.mesh, P())
+
+    def map(self, task: Callable, noise: Noise | ByPath | Plan, bases: Params, genome: Genome, key: Key[Array, "n"]):
+        """Evaluate every member: `task(params, key)` of each, with its own luck `key`. Returns `Evaluation` [n, ...].
+
+        Low-rank members are never made dense: a chunk costs one shared matmul a layer and its thin ones.
+        """
+
+        def one(genome: Genome, key) -> Evaluation:
+            return as_evaluation(lazy.call(task, express(noise, bases, genome), key))
+
+        n = size(genome)
+        count, chunk = self._slices(n)
+        members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), (expand(genome), key))
+
+        def block(members):
+            if count == 1:
+                return jax.vmap(one)(*members)
+            rows = jax.tree.map(lambda x: x.reshape(count, chunk, *x.shape[1:]), members)
+            out = jax.lax.map(lambda row: jax.vmap(one)(*row), rows)
+            return jax.tree.map(lambda x: x.reshape(count * chunk, *x.shape[2:]), out)
+
+        if self.mesh is not None:
+            block = jax.shard_map(block, mesh=self.mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False)
+        return jax.tree.map(lambda x: x[:n], block(members))
+
+    def sum(self, noise: Noise | ByPath | Plan, like: Params, genome: Genome, weights: Float[Array, "n"]) -> Params:
+        """sum_i w_i sum_k scale_ik noise(key_ik), shaped like `like`: one matmul a leaf, never member by member.
+
+        Members that share a row of keys are one weight: an antithetic pair costs what one member does.
+        """
+        rows, genes = genome.key.shape
+        weight = (weights[:, None] * genome.scale).reshape(rows, -1, genes).sum(1).reshape(-1)
+        keys = genome.key.reshape(-1)
+        leaves, tree = jax.tree.flatten(like)
+        chosen = plan(noise, like).of(like)
+
+        def total(keys, weight):
+            return [leaf.total(keys, weight, x) for leaf, x in zip(chosen, leaves, strict=True)]
+
+        if self.mesh is not None:
+            even = math.ceil(keys.shape[0] / self.devices) * self.devices
+            weight = jnp.pad(weight, (0, even - keys.shape[0]))
+            keys = _pad(keys, even)
+            share = lambda *a: jax.lax.psum(total(*a), AXIS)  # noqa: E731
+            total_of = jax.shard_map(share, mesh=self.mesh, in_specs=P(AXIS), out_specs=P(), check_vma=False)
+            return jax.tree.unflatten(tree, total_of(keys, weight))
+        return jax.tree.unflatten(tree, total(keys, weight))
+
+    def fit(self, program: Callable[[Runtime], Callable], n: int, *args) -> tuple[Runtime, Any]:
+        """Compile `program(runtime)` for `args` with the largest chunk whose temporaries fit the device's memory.
+
+        XLA's own analysis of the compiled program decides; a chunk that doesn't fit is cut in proportion and
+        compiled again. Returns the runtime with that chunk, and the compiled program. A chunk that was given stays.
+        """
+        limit = SHARE * free_memory(self._device())
+        chunk = self.chunk or math.ceil(n / self.devices)
+        while True:
+            runtime = replace(self, chunk=chunk)
+            place = {} if self.mesh is None else dict.fromkeys(("in_shardings", "out_shardings"), self.everywhere)
+            compiled = jax.jit(program(runtime), **place).lower(*args).compile()
+            needs = temporaries(compiled)
+            if self.chunk or chunk == 1 or needs <= limit:
+                return runtime, compiled
+            chunk = max(1, min(chunk - 1, int(chunk * limit / needs)))
+
+    def _slices(self, n: int) -> tuple[int, int]:
+        """How many chunks a device evaluates one after another, and of how many members: as even as they get."""
+        own = math.ceil(n / self.devices)
+        count = math.ceil(own / (self.chunk or own))
+        return count, math.ceil(own / count)
+
+    def _device(self):
+        return jax.devices()[0] if self.mesh is None else self.mesh.devices.flat[0]
+
+
+def over(devices: int | None = None) -> Runtime:
+    """A runtime over the first `devices` devices; None is all that this process sees."""
+    found = jax.devices()
+    if devices is not None and not 1 <= devices <= len(found):
+        raise ValueError(f"`devices` is between 1 and {len(found)}, what JAX sees here; got {devices}.")
+    chosen = found[:devices]
+    return Runtime() if len(chosen) == 1 else Runtime(Mesh(np.array(chosen), (AXIS,)))
+
+
+def temporaries(compiled: Any) -> int:
+    """Bytes that a compiled program needs on a device beside its arguments, by XLA's own analysis."""
+    analysis = compiled.memory_analysis()
+    return 0 if analysis is None else analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+
+def free_memory(device) -> int:
+    """Bytes free on a device; a CPU device has its share of what the machine has free."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return host_memory() // len(jax.devices("cpu"))
+
+
+def host_memory() -> int:
+    """Bytes that a new program can have on this machine; 4 GiB where the system doesn't say."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
+        if found:
+            return int(found[1]) * 1024
+    return 4 << 30
+
+
+def _pad(x: Array, to: int) -> Array:
+    """`x` with its first row repeated until it has `to` rows."""
+    missing = to - x.shape[0]
+    return x if missing == 0 else jnp.concatenate([x, jnp.repeat(x[:1], missing, axis=0)])

@@ -1,0 +1,66 @@
+"""From fitness to weights: what each member counts for in the update.
+
+Higher fitness is better and gets more weight. A member whose fitness isn't finite counts as the worst. Members that
+tie get equal weight, so a generation of equals moves nothing. Axis: `n` members.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def centered_ranks(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "n"]:
+    """rank / (n - 1) - 1/2, in [-1/2, 1/2] (Salimans et al. 2017, section 2.1); ties share their mean rank."""
+    worst = worst_if_invalid(fitness)
+    ordered = jnp.sort(worst)
+    below = jnp.searchsorted(ordered, worst, side="left")
+    up_to = jnp.searchsorted(ordered, worst, side="right")
+    rank = (below + up_to - 1).astype(jnp.float32) / 2
+    return rank / max(fitness.shape[0] - 1, 1) - 0.5
+
+
+def z_score(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "n"]:
+    """(f - mean) / std over the population (arXiv 2511.16652, section 4)."""
+    worst = worst_if_invalid(fitness)
+    return _standard(worst - worst.mean(), worst)
+
+
+def group_mean(fitness: Float[Array, "n"], group: int) -> Float[Array, "n"]:
+    """(f - mean of its group) / std of the population: `group` neighbours share a prompt (arXiv 2511.16652, 6.3).
+
+    The deviation is the whole population's, as published: groups that differ much shrink everyone's weight.
+    """
+    worst = worst_if_invalid(fitness)
+    return _standard(_off_group(worst, group), worst)
+
+
+def group_z_score(fitness: Float[Array, "n"], group: int) -> Float[Array, "n"]:
+    """(f - mean) / std, both of the member's own group of `group` neighbours, as GRPO does."""
+    worst = worst_if_invalid(fitness).reshape(-1, group)
+    off = worst - worst.mean(1, keepdims=True)
+    return (off / jnp.sqrt(worst.var(1, keepdims=True) + 1e-12)).reshape(-1)
+
+
+SHAPINGS = {
+    "centered_ranks": centered_ranks,
+    "z_score": z_score,
+    "group_mean": group_mean,
+    "group_z_score": group_z_score,
+}
+
+
+def worst_if_invalid(fitness: Float[Array, "n"]) -> Float[Array, "n"]:
+    """Fitness with whatever isn't finite replaced by the worst finite value (0 where there is none)."""
+    valid = jnp.isfinite(fitness)
+    worst = jnp.where(valid, fitness, jnp.inf).min()
+    return jnp.where(valid, fitness, jnp.where(valid.any(), worst, 0.0))
+
+
+def _off_group(fitness: Float[Array, "n"], group: int) -> Float[Array, "n"]:
+    rows = fitness.reshape(-1, group)
+    return (rows - rows.mean(1, keepdims=True)).reshape(-1)
+
+
+def _standard(off: Float[Array, "n"], fitness: Float[Array, "n"]) -> Float[Array, "n"]:
+    return off / jnp.sqrt(fitness.var() + 1e-12)

@@ -1,0 +1,167 @@
+"""Evolution strategies around one centre: ES, and the two names it is published under."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from evo.express import ByPath, Plan, plan
+from evo.genome import Genome, part
+from evo.noise import Frozen, Gaussian, LowRank, Noise
+from evo.schedule import Schedule, at
+from evo.shaping import SHAPINGS
+from evo.task import Params
+
+
+class ESState(NamedTuple):
+    """What the next generation needs."""
+
+    center: Params  # float32 masters, whatever the parameters' own dtype
+    like: Params  # empty arrays that remember each leaf's dtype
+    optimizer: Any
+    generation: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class ES:
+    """Evolution strategy around one centre (Salimans et al. 2017, arXiv:1703.03864).
+
+    gradient = 1 / (sqrt(n) rms(w)) sum_i w_i sigma_i noise_i, with w the shaped fitness: its entries have an RMS of
+    about sigma whatever the population, rank or shaping, so with plain `sgd` a step is about lr * sigma
+    (arXiv 2511.16652). Adam and its kin divide by the gradient's size: there a step is about lr. Noise is fresh every
+    generation. With `pairs`, members 2i and 2i+1 share a key and differ in sign; with `share_luck` also their trial.
+    """
+
+    population: int = 256
+    sigma: float | Schedule = 0.05
+    lr: float | Schedule = 0.02
+    noise: Noise | ByPath | Plan = LowRank()
+    optimizer: str = "adam"
+    optimizer_options: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
+    weight_decay: float = 0.0  # share of the centre taken away a generation, times lr
+    shaping: Literal["centered_ranks", "z_score", "group_mean", "group_z_score"] = "centered_ranks"
+    group: int = 0  # members that are shaped together, for the group shapings
+    pairs: bool = True
+    share_luck: bool = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "optimizer_options", tuple(sorted(dict(self.optimizer_options).items())))
+        self._check()
+
+    def _check(self):
+        if self.population < 2:
+            raise ValueError(f"`population` must be at least 2; got {self.population}.")
+        if self.pairs and self.population % 2:
+            raise ValueError(
+                f"ES pairs members with opposite signs, so `population` must be even; got {self.population}. "
+                f"Use {self.population + 1}, or `pairs: false`."
+            )
+        if isinstance(self.sigma, float | int) and not self.sigma > 0:
+            raise ValueError(f"`sigma` must be above 0; got {self.sigma}.")
+        if self.group and not self.shaping.startswith("group"):
+            raise ValueError(f"`group` is for the group shapings; with `shaping: {self.shaping}` leave it out.")
+        if self.shaping.startswith("group") and (self.group < 2 or self.population % self.group):
+            raise ValueError(
+                f"`shaping: {self.shaping}` needs a `group` of at least 2 members that divides the population "
+                f"of {self.population}; got {self.group}."
+            )
+        self._optimizer()
+
+    def init(self, key, params) -> ESState:
+        like = jax.tree.map(lambda x: jnp.zeros((0,), jnp.result_type(x)), params)
+        center = jax.tree.map(lambda x: x.astype(jnp.float32) if _floating(x) else x, jax.tree.map(jnp.asarray, params))
+        return ESState(center, like, self._optimizer().init(self._live(center)), jnp.zeros((), jnp.int32))
+
+    def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:
+        index = jnp.arange(self.population)
+        shared = 2 if self.pairs else 1
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.population // shared))
+        sign = jnp.where(index % shared == 1, -1.0, 1.0)
+        scale = at(self.sigma, state.generation) * sign
+        return Genome(keys[:, None], scale[:, None]), self._trial(index)
+
+    def bases(self, state) -> Params:
+        return jax.tree.map(lambda x, like: x.astype(like.dtype), state.center, state.like)
+
+    def tell(self, runtime, state, genome, evaluation) -> tuple[ESState, dict[str, Array]]:
+        weights = SHAPINGS[self.shaping](evaluation.fitness, self.group)
+        weights = weights / (jnp.sqrt((weights**2).sum()) + 1e-12)
+        halves = [self._gradient(runtime, state, genome, weights, half) for half in (0, 1)]
+        gradient = jax.tree.map(jnp.add, *halves)
+        center = self._live(state.center)
+        downhill = jax.tree.map(jnp.negative, gradient)
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes on purpose
+            updates, optimizer = self._optimizer().update(downhill, state.optimizer, center)
+        decay = at(self.lr, state.generation) * self.weight_decay
+        updates = jax.tree.map(lambda u, x: u - decay * x, updates, center)
+        info = {
+            "sigma": at(self.sigma, state.generation),
+            "update_norm": optax.global_norm(updates),
+            "center_norm": optax.global_norm(center),
+            "half_cosine": cosine(*halves),
+        }
+        moved = self._merge(state.center, optax.apply_updates(center, updates))
+        return ESState(moved, state.like, optimizer, state.generation + 1), info
+
+    def solution(self, state) -> Params:
+        return self.bases(state)
+
+    def _trial(self, index):
+        if self.group:
+            return index // self.group
+        return index // 2 if self.pairs and self.share_luck else index
+
+    def _gradient(self, runtime, state, genome, weights, half: int):
+        """sum_i w_i noise_i over one half of the population, of the leaves that noise acts on."""
+        cut = genome.key.shape[0] // 2 * (self.population // genome.key.shape[0])
+        start, stop = (0, cut) if half == 0 else (cut, self.population)
+        return self._live(runtime.sum(self.noise, state.center, part(genome, start, stop), weights[start:stop]))
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        make = getattr(optax, self.optimizer, None)
+        if make is None or "learning_rate" not in getattr(make, "__annotations__", {}):
+            raise ValueError(
+                f"`optimizer` is the name of an Optax optimiser such as adam, sgd or adamw; got {self.optimizer!r}."
+            )
+        try:
+            return make(learning_rate=lambda step: at(self.lr, step), **dict(self.optimizer_options))
+        except TypeError as error:
+            raise ValueError(f"`optimizer_options`: {error}.") from None
+
+    def _live(self, tree: Params) -> dict[str, Array]:
+        """The leaves that noise acts on, by path."""
+        leaves = zip(plan(self.noise, tree).of(tree), jax.tree.leaves(tree), strict=True)
+        return {leaf.path: x for leaf, x in leaves if not isinstance(leaf.noise, Frozen)}
+
+    def _merge(self, tree: Params, live: dict[str, Array]) -> Params:
+        leaves, treedef = jax.tree.flatten(tree)
+        chosen = plan(self.noise, tree).of(tree)
+        return jax.tree.unflatten(treedef, [live.get(leaf.path, x) for leaf, x in zip(chosen, leaves, strict=True)])
+
+
+@dataclass(frozen=True)
+class EGGROLL(ES):
+    """ES with low-rank noise: a population at about the price of batched inference (arXiv 2511.16652)."""
+
+
+@dataclass(frozen=True)
+class OpenAIES(ES):
+    """ES with Gaussian noise in every weight (Salimans et al. 2017, arXiv:1703.03864)."""
+
+    noise: Noise | ByPath | Plan = Gaussian()
+
+
+def cosine(a: dict[str, Array], b: dict[str, Array]) -> Float[Array, ""]:
+    """Cosine between two gradients; 0 where either is 0."""
+    dot = sum(jnp.vdot(a[path], b[path]) for path in a)
+    return dot / jnp.maximum(optax.global_norm(a) * optax.global_norm(b), 1e-30)
+
+
+def _floating(x) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
