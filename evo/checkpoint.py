@@ -121,6 +121,10 @@ class Checkpoints:
                 shutil.rmtree(self.path / str(newer), ignore_errors=True)
         self._manager.reload()
 
+    def busy(self) -> bool:
+        """Whether one is being written."""
+        return self._manager.is_saving_in_progress()
+
     def finish(self):
         """Wait for what is being written."""
         self._guard(self._manager.wait_until_finished)

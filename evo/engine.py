@@ -18,6 +18,7 @@ from jaxtyping import Array, Int, Key
 from evo.axes import split_axes
 from evo.express import Plan, express_dense, plan
 from evo.genome import Genome, concatenate, size
+from evo.random import fold_in
 from evo.runtime import Runtime
 from evo.strategy import Strategy
 from evo.task import Evaluation, Params, State, Task, as_evaluation
@@ -57,7 +58,7 @@ class Moment(NamedTuple):
 
 def luck(key: Key[Array, ""], trial: Int[Array, "n"]) -> Key[Array, "n"]:
     """Each member's luck: a function of its trial alone, so members of one trial share it."""
-    return jax.vmap(partial(jax.random.fold_in, key))(trial)
+    return jax.vmap(partial(fold_in, key))(trial)
 
 
 @jax.jit
@@ -87,8 +88,8 @@ class Engine:
 
     @cached_property
     def tell(self) -> Callable:
-        """(state, genome, evaluation) -> state, info."""
-        return jax.jit(partial(self.strategy.tell, self.runtime))
+        """(state, genome, evaluation) -> state, info. The old state's memory is the new one's: it is gone."""
+        return jax.jit(partial(self.strategy.tell, self.runtime), donate_argnums=0)
 
     def program(self, runtime: Runtime) -> Callable:
         """(moment, genome, luck) -> evaluation, for `Runtime.fit` to compile."""

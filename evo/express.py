@@ -19,6 +19,7 @@ from jaxtyping import Array
 from evo.genome import Genome
 from evo.lazy import Lazy, densify
 from evo.noise import Frozen, LowRank, Noise
+from evo.random import fold_in
 
 Params = Any
 Axes = tuple[tuple[int, ...], tuple[int, ...]]  # the row axes and the column axes of a leaf; the others are stacked
@@ -43,7 +44,7 @@ class Leaf:
 
     def fold(self, key):
         """This leaf's own key: the member's, folded with the path's hash, so that no other leaf matters."""
-        return jax.random.fold_in(key, np.uint32(zlib.crc32(self.path.encode())))
+        return fold_in(key, np.uint32(zlib.crc32(self.path.encode())))
 
     def order(self, ndim: int) -> tuple[int, ...]:
         """The leaf's axes as stacked, rows, columns."""
@@ -65,7 +66,7 @@ class Leaf:
         return matrix.reshape([shape[i] for i in order]).transpose(np.argsort(order))
 
     def spread(self, factor: Array, own: tuple[int, ...], shape: tuple[int, ...]) -> Array:
-        """A thin factor `[*stack, own, r]` as a `Lazy` wants it: the leaf's axes, length 1 where not its own, then r."""
+        """A thin factor `[*stack, own, r]` as a `Lazy` wants it: the leaf's axes, 1 where not its own, then r."""
         order = self.order(len(shape))
         other = self.cols if own == self.rows else self.rows
         full = factor.reshape([1 if i in other else shape[i] for i in order] + [factor.shape[-1]])
@@ -79,15 +80,16 @@ class Leaf:
         scale = scale.astype(base.dtype)
         matrix = self.matrix(shape)
         factors = [self.noise.factors(key, matrix, base.dtype) for key in keys]
-        if any(f is None for f in factors):
+        thin = [f for f in factors if f is not None]
+        if not thin:
             return jax.lax.fori_loop(
                 0,
                 len(keys),
                 lambda k, w: w + scale[k] * self.unmatrix(self.noise.dense(keys[k], matrix, base.dtype), shape),
                 base,
             )
-        a = jnp.concatenate([s * self.spread(f[0], self.rows, shape) for s, f in zip(scale, factors)], -1)
-        b = jnp.concatenate([self.spread(f[1], self.cols, shape) for f in factors], -1)
+        a = jnp.concatenate([scale[k] * self.spread(f[0], self.rows, shape) for k, f in enumerate(thin)], -1)
+        b = jnp.concatenate([self.spread(f[1], self.cols, shape) for f in thin], -1)
         return Lazy(base, a, b)
 
     def total(self, keys: Array, weights: Array, like: Array) -> Array:

@@ -109,7 +109,7 @@ class Folder:
         from safetensors.numpy import save_file
 
         part = self.path / f"{name}.safetensors.part"
-        save_file({path: np.ascontiguousarray(x) for path, x in flatten(tree).items()}, part)
+        save_file({path: np.asarray(x, order="C") for path, x in flatten(tree).items()}, part)
         part.replace(self.path / f"{name}.safetensors")
 
     def load(self, name: str) -> dict[str, np.ndarray]:

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from evo.random import Law, draw
+
 CHUNK = 1 << 24  # numbers of noise alive at a time in a `total`
 
 
@@ -40,27 +42,25 @@ class Gaussian:
     """Every entry an independent normal draw: OpenAI-ES (Salimans et al. 2017), Deep GA (Such et al. 2017)."""
 
     def dense(self, key, shape, dtype=jnp.float32):
-        return jax.random.normal(key, shape, dtype)
+        return draw(key, shape, "normal", dtype)
 
     def factors(self, key, shape, dtype=jnp.float32):
         return None
 
     def total(self, keys, weights, shape, dtype=jnp.float32):
-        def block(keys, weights):
-            rows = jax.vmap(lambda key: self.dense(key, shape, dtype))(keys)
-            return jnp.tensordot(weights.astype(dtype), rows, 1)
-
-        return _accumulate(block, keys, weights, math.prod(shape), shape, dtype)
+        return _dense_total(self, keys, weights, shape, dtype)
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """E = a b^T / sqrt(rank), with a and b independent normal draws: EGGROLL (arXiv 2511.16652, section 4).
+    """E = a b^T / sqrt(rank), with a and b drawn independently: EGGROLL (arXiv 2511.16652, section 4).
 
-    A leaf whose factors would be no smaller than itself (vectors, `[64, 1]` heads) gets Gaussian noise.
+    `law` is that of the entries of a and b, see `evo.random.draw`. A leaf whose factors would be no smaller than
+    itself (vectors, `[64, 1]` heads) gets dense noise of the same law.
     """
 
     rank: int = 1
+    law: Law = "normal"
 
     def __post_init__(self):
         if self.rank < 1:
@@ -70,20 +70,19 @@ class LowRank:
 
     def dense(self, key, shape, dtype=jnp.float32):
         factors = self.factors(key, shape, dtype)
-        return Gaussian().dense(key, shape, dtype) if factors is None else factors[0] @ factors[1].mT
+        return draw(key, shape, self.law, dtype) if factors is None else factors[0] @ factors[1].mT
 
     def factors(self, key, shape, dtype=jnp.float32):
         if not self.thin(shape):
             return None
         *stack, m, n = shape
-        key_a, key_b = jax.random.split(key)
-        a = jax.random.normal(key_a, (*stack, m, self.rank), dtype)
-        b = jax.random.normal(key_b, (*stack, n, self.rank), dtype)
+        a = draw(key, (*stack, m, self.rank), self.law, dtype, stream=0)
+        b = draw(key, (*stack, n, self.rank), self.law, dtype, stream=1)
         return a, b * jnp.asarray(self.rank**-0.5, dtype)
 
     def total(self, keys, weights, shape, dtype=jnp.float32):
         if not self.thin(shape):
-            return Gaussian().total(keys, weights, shape, dtype)
+            return _dense_total(self, keys, weights, shape, dtype)
         *stack, m, n = shape
 
         def block(keys, weights):
@@ -110,6 +109,16 @@ class Frozen:
 
     def total(self, keys, weights, shape, dtype=jnp.float32):
         return jnp.zeros(shape, dtype)
+
+
+def _dense_total(noise: Noise, keys, weights, shape, dtype):
+    """sum_i w_i E_i from dense draws, a slice of members at a time."""
+
+    def block(keys, weights):
+        rows = jax.vmap(lambda key: noise.dense(key, shape, dtype))(keys)
+        return jnp.tensordot(weights.astype(dtype), rows, 1)
+
+    return _accumulate(block, keys, weights, math.prod(shape), shape, dtype)
 
 
 def _accumulate(block, keys, weights, numbers: int, shape, dtype):

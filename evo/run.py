@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from evo import runtime as runtimes
@@ -74,7 +75,8 @@ def run(
     book = Book(folder, folder.checkpoints(keep) if folder else None, checkpoint_every)
     moment, rows = book.resume(moment, engine) if there else book.begin(moment, text, engine, params)
     stopped = False
-    for moment, row in search(engine, moment, rows, generations, book, eval_every, eval_episodes):
+    for reached, row in search(engine, moment, rows, generations, book, eval_every, eval_episodes):
+        moment = reached
         rows.append(row)
         if on_generation is not None:
             on_generation(row)
@@ -91,7 +93,8 @@ def prepare(task, params, strategy, seed: int, runtime: runtimes.Runtime) -> tup
     key_init, key_params, key_run = jax.random.split(jax.random.key(seed), 3)
     params, task_state = start(task, params, key_params)
     settled = settle(strategy, task, params, task_state)
-    moment = Moment(jax.jit(settled.init)(key_init, params), task_state)
+    own = jax.tree.map(jnp.copy, params)  # the first state may be these very arrays, and `tell` consumes states
+    moment = Moment(jax.jit(settled.init)(key_init, own), task_state)
     engine = Engine(task, settled, runtime, jax.device_put(key_run, runtime.everywhere))
     return engine, jax.device_put(moment, runtime.everywhere), params
 
@@ -189,8 +192,10 @@ class Book:
             self.folder.log(row)
 
     def checkpoint(self, generation: int, moment: Moment, force: bool = False):
-        """Write a checkpoint when one is due."""
-        if self.checkpoints is None or not (force or generation % self.every == 0):
+        """Write a checkpoint when one is due; one that falls due while another is being written is left out."""
+        if self.checkpoints is None:
+            return
+        if not force and (generation % self.every or self.checkpoints.busy()):
             return
         if generation not in self.checkpoints.generations():
             self.checkpoints.save(generation, moment)

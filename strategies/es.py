@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from evo.express import ByPath, Plan, plan
 from evo.genome import Genome, part
 from evo.noise import Frozen, Gaussian, LowRank, Noise
+from evo.random import fold_in
 from evo.schedule import Schedule, at
 from evo.shaping import SHAPINGS
 from evo.task import Params
@@ -81,7 +83,7 @@ class ES:
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:
         index = jnp.arange(self.population)
         shared = 2 if self.pairs else 1
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.population // shared))
+        keys = jax.vmap(partial(fold_in, key))(jnp.arange(self.population // shared))
         sign = jnp.where(index % shared == 1, -1.0, 1.0)
         scale = at(self.sigma, state.generation) * sign
         return Genome(keys[:, None], scale[:, None]), self._trial(index)
@@ -102,8 +104,8 @@ class ES:
         updates = jax.tree.map(lambda u, x: u - decay * x, updates, center)
         info = {
             "sigma": at(self.sigma, state.generation),
-            "update_norm": optax.global_norm(updates),
-            "center_norm": optax.global_norm(center),
+            "update_norm": optax.tree.norm(updates),
+            "center_norm": optax.tree.norm(center),
             "half_cosine": cosine(*halves),
         }
         moved = self._merge(state.center, optax.apply_updates(center, updates))
@@ -160,7 +162,7 @@ class OpenAIES(ES):
 def cosine(a: dict[str, Array], b: dict[str, Array]) -> Float[Array, ""]:
     """Cosine between two gradients; 0 where either is 0."""
     dot = sum(jnp.vdot(a[path], b[path]) for path in a)
-    return dot / jnp.maximum(optax.global_norm(a) * optax.global_norm(b), 1e-30)
+    return dot / jnp.maximum(optax.tree.norm(a) * optax.tree.norm(b), 1e-30)
 
 
 def _floating(x) -> bool:

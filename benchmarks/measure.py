@@ -1,0 +1,68 @@
+"""Honest timing for the scripts beside this one: interleaved rounds, CPU time, medians, ratios within a round."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+
+class Row(NamedTuple):
+    """One line of a benchmark's table: `ratio` is value / the value of `against` in the same round."""
+
+    case: str
+    value: float
+    unit: str
+    ratio: float | None = None
+    against: str | None = None
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """--quick (under two minutes on two cores) and --json FILE, which every script takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: under 2 minutes on 2 cores")
+    parser.add_argument("--json", type=Path, help="also write the rows here")
+    return parser.parse_args()
+
+
+def interleaved(programs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each program in each round; every round runs all of them once, after one warm-up."""
+    for program in programs.values():
+        jax.block_until_ready(program())
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(rounds):
+        for name, program in programs.items():
+            began = time.process_time()
+            jax.block_until_ready(program())
+            times[name].append(time.process_time() - began)
+    return times
+
+
+def rows(times: dict[str, list[float]], against: str, unit: str = "CPU ms") -> list[Row]:
+    """Medians, and the median over rounds of the ratio to `against`."""
+    limit = times[against]
+    return [
+        Row(name, 1e3 * statistics.median(t), unit, statistics.median(a / b for a, b in zip(t, limit, strict=True)), against)
+        for name, t in times.items()
+    ]
+
+
+def show(title: str, rows: list[Row], path: Path | None = None):
+    """Print the table; write the rows as JSON where asked."""
+    table = Table(title=title, title_justify="left")
+    for name in ("case", "value", "unit", "ratio", "against"):
+        table.add_column(name, justify="right" if name in ("value", "ratio") else "left")
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        table.add_row(row.case, f"{row.value:.4g}", row.unit, ratio, row.against or "")
+    Console(width=120).print(table)
+    if path is not None:
+        path.write_text(json.dumps([row._asdict() for row in rows], indent=1))

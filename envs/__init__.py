@@ -1,0 +1,12 @@
+"""Tasks, and the networks that act in them; see `evo.registry`. What a kind is, its class's docstring says."""
+
+TASKS = {
+    "sphere": "evo.envs.functions:Sphere",
+    "rastrigin": "evo.envs.functions:Rastrigin",
+    "ackley": "evo.envs.functions:Ackley",
+    "rosenbrock": "evo.envs.functions:Rosenbrock",
+    "bbob": "evo.envs.functions:BBOB",
+    "arm": "evo.envs.arm:Arm",
+    "brax": "evo.envs.brax:Brax",
+    "custom": "evo.envs.custom:Custom",
+}

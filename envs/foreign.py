@@ -1,0 +1,29 @@
+"""Running other people's code: their looser arithmetic, and their chatter while they are imported."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+
+import jax
+
+
+@contextlib.contextmanager
+def lenient() -> Iterator[None]:
+    """Trace the code inside as JAX does by default, whatever the user chose for theirs: dtypes and ranks are promoted.
+
+    Deprecation warnings are dropped: they are between that code and its own dependencies.
+    """
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow warnings and prints: for imports and model files that we can't mend."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,181 @@
+"""Archives: the best member found for every kind of behaviour.
+
+An archive is cells; a cell holds one elite or is empty. A verb (`Grid`) says which cell a descriptor belongs to; who
+moves in and how is the same for all: `contest`, then `settle`. Axes: `n` newcomers, `c` cells, `d` descriptor.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+Rows = Any  # a pytree of arrays with a leading axis: dense parameters, genomes, anything
+
+
+class Archive(NamedTuple):
+    """Elites by cell. What an empty cell (fitness -inf) holds in its other fields means nothing."""
+
+    rows: Rows
+    fitness: Float[Array, "c"]
+    descriptor: Float[Array, "c d"]  # as reported, not clipped to the bounds
+    record: Any = None  # what else is kept of each elite (its parents, the generation it came in): a pytree [c, ...]
+
+
+class Inserted(NamedTuple):
+    """What became of each newcomer, compared with the archive before the batch."""
+
+    status: Int[Array, "n"]  # 0: not better than the tenant, or invalid; 1: better; 2: the cell was empty
+    improvement: Float[Array, "n"]  # fitness minus the tenant's (an empty cell counts as `offset`); -inf where invalid
+    accepted: Bool[Array, "n"]  # moved in: of those with a status above 0, the best of its cell
+    cell: Int[Array, "n"]  # c where the newcomer is invalid
+    outside: Bool[Array, "n"]  # valid, but out of bounds: filed in the cell at the edge
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid of any dimension over the box of descriptors `bounds`: the cell is computed, never searched for.
+
+    Cells are numbered row-major, the last descriptor fastest. A descriptor out of bounds belongs to the cell at the
+    edge. `offset` is the fitness that an empty cell counts as, in improvements and in the QD score.
+    """
+
+    shape: tuple[int, ...] = (32, 32)
+    bounds: tuple[tuple[float, float], ...] = ((0.0, 1.0), (0.0, 1.0))
+    offset: float = 0.0
+
+    def __post_init__(self):
+        if len(self.shape) != len(self.bounds) or not self.shape:
+            raise ValueError(
+                f"A grid has one length and one pair of bounds for each descriptor; got shape {self.shape} and "
+                f"{len(self.bounds)} pairs of bounds. Use e.g. shape={(32,) * max(len(self.bounds), 1)}."
+            )
+        if min(self.shape) < 1 or self.cells >= 2**31 - 1:
+            raise ValueError(f"A grid needs from 1 to 2^31 cells, at least 1 along each axis; got shape {self.shape}.")
+        for low, high in self.bounds:
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"Bounds are finite and go from low to high, e.g. (0, 1); got ({low}, {high}).")
+
+    @property
+    def cells(self) -> int:
+        """The number of cells."""
+        return math.prod(self.shape)
+
+    def init(self, row: Any, record: Any = None) -> Archive:
+        """An empty archive for rows and records like these, without the leading axis; every cell holds a copy."""
+        fill = lambda x: jnp.broadcast_to(x, (self.cells, *jnp.shape(x)))  # noqa: E731
+        fitness = jnp.full(self.cells, -jnp.inf, jnp.float32)
+        descriptor = jnp.zeros((self.cells, len(self.shape)), jnp.float32)
+        return Archive(jax.tree.map(fill, row), fitness, descriptor, jax.tree.map(fill, record))
+
+    def cell(self, descriptor: Float[Array, "n d"] | None) -> tuple[Int[Array, "n"], Bool[Array, "n"]]:
+        """The cell of each descriptor, `cells` (none) where it isn't finite; and whether it is out of bounds."""
+        descriptor = self._checked(descriptor)
+        low, high = np.asarray(self.bounds, np.float32).T
+        shape = np.asarray(self.shape, np.float32)
+        place = jnp.floor((descriptor - low[None]) / (high - low)[None] * shape[None])
+        place = jnp.clip(place, 0.0, shape[None] - 1).astype(jnp.int32)
+        strides = np.cumprod([1, *self.shape[:0:-1]])[::-1].astype(np.int32)
+        valid = jnp.isfinite(descriptor).all(-1)
+        cell = jnp.where(valid, (place * strides[None]).sum(-1), self.cells)
+        return cell, valid & ((descriptor < low[None]) | (descriptor > high[None])).any(-1)
+
+    def contest(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Float[Array, "n d"] | None) -> Inserted:
+        """What will become of each newcomer; see the function `contest`."""
+        cell, outside = self.cell(descriptor)
+        inserted = contest(archive, cell, fitness, self.offset)
+        return inserted._replace(outside=outside & (inserted.cell < self.cells))
+
+    def insert(
+        self,
+        archive: Archive,
+        fitness: Float[Array, "n"],
+        descriptor: Float[Array, "n d"] | None,
+        rows: Rows,
+        record: Any = None,
+    ) -> tuple[Archive, Inserted]:
+        """Put each newcomer in its cell if it beats the tenant (Mouret & Clune 2015, Alg. 1).
+
+        Two newcomers in one cell: the fitter wins, then the lower index, so a cell is always one whole member. A
+        fitness or descriptor that isn't finite never enters. Give the archive away (`donate_argnums`) and it costs
+        as much as the newcomers, not as much as the archive.
+        """
+        inserted = self.contest(archive, fitness, descriptor)
+        return settle(archive, inserted, fitness, descriptor, rows, record), inserted
+
+    def _checked(self, descriptor: Array | None) -> Array:
+        if descriptor is None:
+            raise ValueError("Quality diversity needs a descriptor, and this task gives none. Return `evo.Evaluation`.")
+        if descriptor.ndim != 2 or descriptor.shape[-1] != len(self.shape):
+            raise ValueError(
+                f"The grid {self.shape} files {len(self.shape)} descriptors of a member; the task gives "
+                f"{descriptor.shape[-1] if descriptor.ndim == 2 else 'an array of shape ' + str(descriptor.shape)}. "
+                "Give `shape` and `bounds` one entry for each."
+            )
+        return descriptor
+
+
+def contest(archive: Archive, cell: Int[Array, "n"], fitness: Float[Array, "n"], offset: float = 0.0) -> Inserted:
+    """Who beats the tenant of its cell, strictly, and who of them is the best of the batch (ties: the lower index).
+
+    A `cell` out of range, or a fitness that isn't finite, is an invalid newcomer.
+    """
+    cells, index = archive.fitness.shape[0], jnp.arange(fitness.shape[0])
+    valid = jnp.isfinite(fitness) & (cell >= 0) & (cell < cells)
+    cell = jnp.where(valid, cell, cells)
+    tenant = archive.fitness.at[cell].get(mode="fill", fill_value=jnp.inf)
+    empty = jnp.isneginf(tenant)
+    beats = valid & (fitness > tenant)
+    top = jax.ops.segment_max(jnp.where(beats, fitness, -jnp.inf), cell, cells + 1)[cell]
+    best = beats & (fitness == top)
+    first = jax.ops.segment_min(jnp.where(best, index, index.shape[0]), cell, cells + 1)[cell]
+    improvement = jnp.where(valid, fitness - jnp.where(empty, jnp.float32(offset), tenant), -jnp.inf)
+    status = jnp.where(beats, jnp.where(empty, 2, 1), 0).astype(jnp.int32)
+    return Inserted(status, improvement, best & (index == first), cell, jnp.zeros_like(valid))
+
+
+def settle(archive: Archive, inserted: Inserted, fitness, descriptor, rows: Rows, record: Any = None) -> Archive:
+    """Move the accepted newcomers in: one scatter a leaf, so what isn't accepted may hold anything."""
+    cell = jnp.where(inserted.accepted, inserted.cell, archive.fitness.shape[0])
+    newcomers = Archive(rows, fitness, descriptor, record)
+    return jax.tree.map(lambda old, new: old.at[cell].set(new.astype(old.dtype), mode="drop"), archive, newcomers)
+
+
+def occupied(archive: Archive) -> Bool[Array, "c"]:
+    """Which cells have an elite."""
+    return ~jnp.isneginf(archive.fitness)
+
+
+def sample(key: Key[Array, ""], archive: Archive, n: int) -> Int[Array, "n"]:
+    """Cells drawn uniformly from the occupied ones, with replacement; cell 0 where the archive is empty."""
+    rank = jnp.cumsum(occupied(archive), dtype=jnp.int32)
+    drawn = jax.random.randint(key, (n,), 0, jnp.maximum(rank[-1], 1))
+    return jnp.where(rank[-1] > 0, jnp.searchsorted(rank, drawn, side="right"), 0)
+
+
+def best(archive: Archive) -> Int[Array, ""]:
+    """The cell of the fittest elite (ties: the lowest cell); cell 0 where the archive is empty."""
+    return jnp.argmax(archive.fitness)
+
+
+def stats(archive: Archive, offset: float = 0.0) -> dict[str, Array]:
+    """The archive in numbers: `coverage` (share of cells with an elite, 0..1), `elites` (how many those are),
+    `qd_score` (sum over elites of fitness - offset), `elite_best` and `elite_mean` (-inf where it is empty)."""
+    taken = occupied(archive)
+    count = taken.sum(dtype=jnp.int32)
+    total = jnp.where(taken, archive.fitness, 0.0).sum()
+    mean = jnp.where(count > 0, total / jnp.maximum(count, 1).astype(jnp.float32), -jnp.inf)
+    score = jnp.where(taken, archive.fitness - jnp.float32(offset), 0.0).sum()
+    coverage = count.astype(jnp.float32) / taken.shape[0]
+    return {
+        "coverage": coverage,
+        "elites": count,
+        "qd_score": score,
+        "elite_best": archive.fitness.max(),
+        "elite_mean": mean,
+    }

@@ -1,0 +1,115 @@
+"""`evo plot` and `evo render`: curves of runs, and films of what they found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from evo.registry import nearest
+
+if TYPE_CHECKING:
+    from evo.opened import Run
+
+X = Literal["generation", "evaluations", "steps", "seconds"]
+FILMS = (".gif", ".html", ".mp4")
+REPLAY = 0xF11A  # what the key of a filmed episode folds in, so that the search never saw its luck
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Learning curves in one picture; several runs compared."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ...]", help="Run folders.")]
+    out: Annotated[
+        Path | None,
+        arg(metavar="FILE", help="The picture (.png, .svg, .pdf); RUN/curves.png of the first if left out."),
+    ] = None
+    x: Annotated[X, arg(help="What the curves go along.")] = "generation"
+
+    def __call__(self, console: Console) -> int:
+        if not self.runs:
+            raise ValueError("evo plot: wanted at least one run folder, got none.")
+        picture = draw_curves(self.runs, self.out or self.runs[0] / "curves.png", self.x)
+        console.print(str(picture), highlight=False, soft_wrap=True)
+        return 0
+
+
+@dataclass(frozen=True)
+class Render:
+    """Film one episode of the solution, or of one elite, on luck that the search never saw."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
+    cell: Annotated[int | None, arg(metavar="C", help="The cell of the archive whose elite is filmed.")] = None
+    out: Annotated[
+        Path | None, arg(metavar="FILE", help="A .gif, .html or .mp4; RUN/episode.gif and .html if left out.")
+    ] = None
+
+    def __call__(self, console: Console) -> int:
+        from evo.commands.opened import elite, opened
+
+        name = "episode" if self.cell is None else f"episode-{self.cell}"
+        films = [self.out] if self.out else [self.run / f"{name}{suffix}" for suffix in FILMS[:2]]
+        for film in films:
+            if film.suffix not in FILMS:
+                raise ValueError(f"{film}: wanted one of {', '.join(FILMS)}; {nearest(film.suffix, FILMS)}")
+        run = opened(self.run)
+        params = run.solution() if self.cell is None else elite(run, self.cell)
+        scene = filmed(run, params)
+        for film in films:
+            write_film(scene, film)
+            console.print(str(film), highlight=False, soft_wrap=True)
+        return 0
+
+
+def draw_curves(paths: Sequence[Path], out: Path, x: str) -> Path:
+    """Draw the learning curves of these runs; returns the picture's path."""
+    from evo.commands.opened import opened
+    from evo.view.curves import curves
+
+    runs = [opened(path) for path in paths]
+    for run in runs:
+        if x == "steps" and not run.metrics["steps"].any():
+            raise ValueError(f"--x: {run.path} counts no environment steps; the nearest is evaluations.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    curves([(label, run.metrics) for label, run in zip(labels(runs), runs, strict=True)], out, x)
+    return out
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """A name for each run: its folder's without -sSEED; runs that differ in nothing but the seed share the first's."""
+    from evo.experiment import searched
+
+    kinds: list[dict] = []
+    names: list[str] = []
+    for run in runs:
+        kind = {**searched(run.config), "seed": None}
+        name = re.sub(r"-s\d+$", "", run.path.resolve().name)
+        if kind not in kinds:
+            kinds.append(kind)
+            names.append(str(run.path) if name in names else name)
+    return [names[kinds.index({**searched(run.config), "seed": None})] for run in runs]
+
+
+def filmed(run: Run, params: Any) -> Any:
+    """One episode as a scene. Raises where the task can't be drawn."""
+    import jax
+
+    if not hasattr(run.task, "scene"):
+        kind = run.config["task"].get("kind", "this task")
+        raise ValueError(f"{run.path}: {kind} has nothing to film; tasks that do have a `scene`, such as brax and arm.")
+    key = jax.random.fold_in(jax.random.key(run.config["seed"]), REPLAY)
+    return run.task.scene(params, run.task_state(), key)
+
+
+def write_film(scene: Any, path: Path):
+    """Write a scene in the form that the path's suffix asks for."""
+    from evo.view import episode
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    {".gif": episode.gif, ".html": episode.page, ".mp4": episode.mp4}[path.suffix](scene, path)

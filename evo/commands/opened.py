@@ -1,0 +1,47 @@
+"""What the commands that look at a run share: opening it, and its elites."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from evo.opened import Run
+
+
+def opened(path: Path) -> Run:
+    """The run in a folder. Raises where its files can't be read, or no generation is on record."""
+    from evo.opened import open
+
+    try:
+        run = open(path)
+        _ = run.config["task"], run.config["strategy"], run.metrics
+        count = run.generations
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} can't be read as a run folder: {type(error).__name__}: {error}.") from None
+    if count == 0:
+        raise ValueError(f"{path} has no generation on record yet; let the run go on: evo run CONFIG --resume.")
+    return run
+
+
+def elites(run: Run) -> tuple[Any, np.ndarray]:
+    """The archive and its occupied cells. Raises where it is empty, or the run has none."""
+    archive = run.archive()
+    cells = np.flatnonzero(np.isfinite(np.asarray(archive.fitness)))
+    if cells.size == 0:
+        raise ValueError(f"the archive of {run.path} is empty: no member had a finite fitness and descriptor.")
+    return archive, cells
+
+
+def elite(run: Run, cell: int) -> Any:
+    """The parameters in one cell of the archive. Raises with the nearest occupied cell where there are none."""
+    import jax
+
+    archive, cells = elites(run)
+    if cell not in cells:
+        near = cells[np.abs(cells - cell).argmin()]
+        raise ValueError(f"cell {cell} of the archive is empty; the nearest occupied one is {near}.")
+    return jax.tree.map(lambda rows: rows[cell], archive.rows)

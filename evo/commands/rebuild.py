@@ -1,0 +1,133 @@
+"""`evo replay` and `evo export`: parameters out of a run folder."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from evo.registry import nearest
+
+if TYPE_CHECKING:
+    from evo.opened import Run
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Rebuild one candidate of one generation exactly, from its genome; or take the elite of a cell."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
+    generation: Annotated[int | None, arg(metavar="G", help="Counted from 0.")] = None
+    member: Annotated[int | None, arg(metavar="I", help="Counted from 0.")] = None
+    cell: Annotated[int | None, arg(metavar="C", help="A cell of the archive, instead of those two.")] = None
+    out: Annotated[Path | None, arg(metavar="FILE", help="Write it as .safetensors or .npz.")] = None
+
+    def __call__(self, console: Console) -> int:
+        from evo.checkpoint import flatten
+        from evo.commands.opened import opened
+
+        write = writer(self.out, (".safetensors", ".npz")) if self.out else None
+        if (self.cell is None) == (self.generation is None) or (self.generation is None) != (self.member is None):
+            raise ValueError("evo replay: wanted --generation G and --member I, or --cell C alone.")
+        title, fitness, params = self._candidate(opened(self.run))
+        arrays = flatten(params)
+        norm = sum(float((x.astype(np.float64) ** 2).sum()) for x in arrays.values()) ** 0.5
+        console.print(title, highlight=False)
+        console.print(f"fitness     {fitness:.9g}", highlight=False)
+        console.print(f"parameters  {sum(x.size for x in arrays.values()):,} in {len(arrays)} arrays", highlight=False)
+        console.print(f"norm        {norm:.9g}", highlight=False)
+        if write:
+            write(self.out, arrays)
+            console.print(f"written to  {self.out}", highlight=False, soft_wrap=True)
+        return 0
+
+    def _candidate(self, run: Run) -> tuple[str, float, Any]:
+        """What it is, what it scored when it was judged, and its parameters."""
+        from evo.commands.opened import elite
+
+        if self.cell is not None:
+            params = elite(run, self.cell)
+            return f"the elite of cell {self.cell}", float(run.archive().fitness[self.cell]), params
+        generation, member = self.generation or 0, self.member or 0
+        fitness, params = run.fitness(generation), run.member(generation, member)
+        return f"generation {generation}, member {member} of {len(fitness)}", float(fitness[member]), params
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the archive's elites, or the solution where there is no archive, for other programs."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
+    out: Annotated[Positional[Path], arg(metavar="OUT", help="A file that ends in .safetensors, .npz or .csv.")]
+    solution: Annotated[bool, arg(help="The solution, even where there is an archive.")] = False
+
+    def __call__(self, console: Console) -> int:
+        from evo.checkpoint import flatten
+        from evo.commands.opened import opened
+
+        write = writer(self.out, tuple(WRITERS))
+        run = opened(self.run)
+        archive = hasattr(run.strategy, "archive") and not self.solution
+        arrays = archived(run) if archive else flatten(run.solution())
+        write(self.out, arrays)
+        what = f"{len(arrays['cell'])} elites" if archive else f"{sum(x.size for x in arrays.values()):,} parameters"
+        console.print(f"{what} written to {self.out}", highlight=False, soft_wrap=True)
+        return 0
+
+
+def archived(run: Run) -> dict[str, np.ndarray]:
+    """The elites as arrays with a row each: cell, fitness, descriptor and parameters."""
+    from evo.checkpoint import flatten
+    from evo.commands.opened import elites
+
+    archive, cells = elites(run)
+    columns = {"cell": cells, "fitness": np.asarray(archive.fitness)[cells]}
+    columns["descriptor"] = np.asarray(archive.descriptor)[cells]
+    return columns | {f"params/{path}": x[cells] for path, x in flatten(archive.rows).items()}
+
+
+def writer(path: Path, suffixes: tuple[str, ...]):
+    """What writes arrays to such a file. Raises where its suffix isn't one of these."""
+    if path.suffix not in suffixes:
+        known = f"one of {', '.join(suffixes)}"
+        raise ValueError(f"{path}: wanted a file that ends in {known}; {nearest(path.suffix, suffixes)}")
+    return WRITERS[path.suffix]
+
+
+def write_safetensors(path: Path, arrays: dict[str, np.ndarray]):
+    """Arrays by name."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.asarray(x, order="C") for name, x in arrays.items()}, path)
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]):
+    """Arrays by name, `params/0/kernel` and so on."""
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def write_csv(path: Path, arrays: dict[str, np.ndarray]):
+    """A row an elite (without its parameters), or, for a solution, a row a number: path, index, value."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        if "cell" in arrays:
+            names = [f"descriptor_{d}" for d in range(arrays["descriptor"].shape[1])]
+            rows.writerow(["cell", "fitness", *names])
+            rows.writerows(_elite_rows(arrays))
+        else:
+            rows.writerow(["path", "index", "value"])
+            rows.writerows((path, i, v) for path, x in arrays.items() for i, v in enumerate(x.reshape(-1).tolist()))
+
+
+def _elite_rows(arrays: dict[str, np.ndarray]) -> list[list[Any]]:
+    columns = zip(*(arrays[name].tolist() for name in ("cell", "fitness", "descriptor")), strict=True)
+    return [[cell, fitness, *descriptor] for cell, fitness, descriptor in columns]
+
+
+WRITERS = {".safetensors": write_safetensors, ".npz": write_npz, ".csv": write_csv}

@@ -1,0 +1,188 @@
+"""Evaluating a traced function with lazy leaves: its equations and its control flow.
+
+Loops are rebuilt with lazy leaves as constants or stacked inputs, so factors are never computed in a loop. A leaf that
+a loop's body wants dense is made dense before the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Jaxpr, JaxprEqn, Literal
+from jaxtyping import Array
+
+from evo.leaf import Lazy, dense, is_lazy
+from evo.rules import bind
+from evo.walk import INLINE, Loop, Track, attempt, body_of, look, loop_of, opened, row_of, shape_of, walk
+
+
+class Held(NamedTuple):
+    """A lazy leaf on its way through a program; `twin` is its dense form where a loop around has already made it."""
+
+    lazy: Lazy
+    twin: Array | None = None
+
+
+Value = Array | Held
+
+
+def evaluate(jaxpr: Jaxpr, consts: Sequence[Array], args: Sequence[Value]) -> list[Value]:
+    """The outputs of a jaxpr, of which some inputs are lazy. Equations without lazy operands stay as they are."""
+    env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+    for eqn in jaxpr.eqns:
+        values = [read(env, var) for var in eqn.invars]
+        if any(isinstance(v, Held) for v in values):
+            outs = FLOW.get(eqn.primitive.name, apply)(eqn, values)
+        else:
+            outs = bind(eqn, *values)
+        env.update(zip(eqn.outvars, outs, strict=True))
+    return [read(env, var) for var in jaxpr.outvars]
+
+
+def read(env: dict, var) -> Value:
+    return var.val if isinstance(var, Literal) else env[var]
+
+
+def settle(value: Value) -> Array:
+    """The value as an ordinary array."""
+    if not isinstance(value, Held):
+        return value
+    return dense(value.lazy) if value.twin is None else value.twin
+
+
+def apply(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
+    """One equation, some of whose operands are lazy. What is a view of a leaf with a twin has a twin too."""
+    held = [v if isinstance(v, Held) else Held(v) for v in values]
+    outs, _ = attempt(eqn, [v.lazy for v in held], [v.twin for v in held])
+    twins = [None] * len(outs)
+    if any(map(is_lazy, outs)) and any(v.twin is not None for v in held):
+        twins = bind(eqn, *map(settle, values))
+    return [Held(out, twin) if is_lazy(out) else out for out, twin in zip(outs, twins, strict=True)]
+
+
+def inline(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
+    """A jit, a remat or a function with its own derivative: without a derivative to take, just what it computes."""
+    jaxpr, consts = opened(body_of(eqn))
+    return evaluate(jaxpr, consts, values)
+
+
+def cond(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
+    index, *operands = values
+
+    def branch(closed):
+        jaxpr, consts = opened(closed)
+        return lambda *operands: [settle(v) for v in evaluate(jaxpr, consts, operands)]
+
+    return lax.switch(settle(index), [branch(b) for b in eqn.params["branches"]], *operands)
+
+
+def scan(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
+    parts, p = loop_of(eqn), eqn.params
+    jaxpr, closed = opened(parts.bodies[0])
+    still, held, moving = carried(parts, values)
+    stacked = [unstack(v) for v in values[parts.xs]]
+    consts, held = hoist(jaxpr, values[parts.consts[0]], still, held, moving, values[parts.xs])
+
+    def body(carry, slices):
+        rows = [restack(moving, fixed) for moving, (_, fixed) in zip(slices, stacked, strict=True)]
+        outs = evaluate(jaxpr, closed, [*consts, *merge(still, held, carry), *rows])
+        new = [settle(v) for v, s in zip(outs, still, strict=False) if not s]
+        return new, [settle(v) for v in outs[len(still) :]]
+
+    xs = [moving for moving, _ in stacked]
+    new, ys = lax.scan(body, moving, xs, p["length"], reverse=p["reverse"], unroll=p["unroll"])
+    return [*merge(still, held, new), *ys]
+
+
+def while_loop(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
+    parts = loop_of(eqn)
+    still, held, moving = carried(parts, values)
+    programs = []
+    for body, own in zip(parts.bodies, parts.consts, strict=True):
+        jaxpr, closed = opened(body)
+        programs.append((jaxpr, closed, *hoist(jaxpr, values[own], still, held, moving)))
+
+    def run(program, carry):
+        jaxpr, closed, consts, held = program
+        return [settle(v) for v in evaluate(jaxpr, closed, [*consts, *merge(still, held, carry)])]
+
+    def going(carry):
+        return run(programs[0], carry)[0]
+
+    def body(carry):
+        new = [v for v, s in zip(run(programs[1], carry), still, strict=True) if not s]
+        on = going(carry) if batched else None
+        return [_where(on, after, before) for after, before in zip(new, carry, strict=True)] if batched else new
+
+    batched = jax.eval_shape(going, moving).shape != ()  # a loop under vmap: each row stops by itself
+    new = lax.while_loop(lambda carry: going(carry).any(), body, moving)
+    return merge(still, held, new)
+
+
+def _where(on: Array, after: Array, before: Array) -> Array:
+    """`after` in the rows (leading axes) that go on, `before` in the others."""
+    return jnp.where(lax.broadcast_in_dim(on, after.shape, range(on.ndim)), after, before)
+
+
+def carried(parts: Loop, values: list[Value]) -> tuple[list[bool], list[Held], list[Array]]:
+    """Which carries are lazy and untouched, so constants; those; and all others, made dense."""
+    carry = values[parts.carry]
+    still = [kept and isinstance(v, Held) for kept, v in zip(parts.kept, carry, strict=True)]
+    held = [v for v, s in zip(carry, still, strict=True) if s]
+    return still, held, [settle(v) for v, s in zip(carry, still, strict=True) if not s]
+
+
+def merge(still: Sequence[bool], held: Sequence[Value], moving: Sequence[Value]) -> list[Value]:
+    """The carries in their order."""
+    first, second = iter(held), iter(moving)
+    return [next(first) if s else next(second) for s in still]
+
+
+def hoist(body: Jaxpr, consts, still, held, moving, xs=()) -> tuple[list[Value], list[Value]]:
+    """A loop's constants and untouched carries, those that its body wants dense with a dense twin made beforehand."""
+    wanted: set[int] = set()
+
+    def visit(eqn, tracks):
+        outs, lost = look(eqn, tracks)
+        wanted.update(name for track in lost for name in track.names)
+        return outs
+
+    fixed, loose = [*consts, *held], [None] * len(moving)
+    tracks = [track_of(v, i) for i, v in enumerate(fixed)]
+    rows = [track and row_of(track) for track in (track_of(v, -1) for v in xs)]
+    walk(body, [*tracks[: len(consts)], *merge(still, tracks[len(consts) :], loose), *rows], visit)
+    ready = [Held(v.lazy, settle(v)) if i in wanted else v for i, v in enumerate(fixed)]
+    return ready[: len(consts)], ready[len(consts) :]
+
+
+def track_of(value: Value, name: Any) -> Track | None:
+    """What a walk follows of a value: nothing, where it isn't lazy."""
+    if not isinstance(value, Held):
+        return None
+    base, a, b = map(shape_of, value.lazy)
+    return Track(base, (a, b), (name,))
+
+
+def unstack(value: Value) -> tuple[Any, Any]:
+    """What of a stacked input a scan runs over, and what is the same in every round: a factor of leading length 1."""
+    if not isinstance(value, Held):
+        return value, None
+    parts, length = (*value.lazy, value.twin), value.lazy.base.shape[0]
+    moves = [x is not None and x.shape[0] == length for x in parts]
+    moving = [x if m else None for x, m in zip(parts, moves, strict=True)]
+    return moving, [None if m or x is None else x[0] for x, m in zip(parts, moves, strict=True)]
+
+
+def restack(moving: Any, fixed: Any) -> Value:
+    """One round's slice of a stacked input."""
+    if fixed is None:
+        return moving
+    base, a, b, twin = (f if m is None else m for m, f in zip(moving, fixed, strict=True))
+    return Held(Lazy(base, a, b), twin)
+
+
+FLOW = {"scan": scan, "while": while_loop, "cond": cond} | dict.fromkeys(INLINE, inline)

@@ -1,0 +1,8 @@
+"""Pictures and pages of what was found. matplotlib and PIL are loaded by the function that draws with them."""
+
+from evo.view.archive import ArchiveData, archive_map, histogram
+from evo.view.episode import frames, gif, grid, mp4
+from evo.view.page import archive_page
+from evo.view.scene import Scene, Shape
+
+__all__ = ["ArchiveData", "Scene", "Shape", "archive_map", "archive_page", "frames", "gif", "grid", "histogram", "mp4"]

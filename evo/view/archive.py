@@ -1,0 +1,236 @@
+"""Maps of an archive: where elites are and how fit. Plain numpy in, matplotlib or a PNG out.
+
+Axes: `c` cells, `d` descriptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from evo.view.target import PICTURES, target
+from evo.view.voronoi import voronoi
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+EMPTY, INK = "#e4e8ed", "#26303e"
+MOST = 4  # descriptors of which a picture shows every pair
+
+
+class ArchiveData(NamedTuple):
+    """An archive to look at. A cell is empty where its fitness is -inf or NaN; its other values mean nothing there."""
+
+    fitness: Float[np.ndarray, "c"]
+    descriptor: Float[np.ndarray, "c d"]
+    shape: tuple[int, ...] | None  # of a grid, cells numbered row-major, the last descriptor fastest; None: centroids
+    bounds: tuple[tuple[float, float], ...]
+    names: tuple[str, ...] = ()  # of the descriptors; (): "descriptor 1", ...
+    centroids: Float[np.ndarray, "c d"] | None = None
+    columns: Mapping[str, np.ndarray] | None = None  # more to say of each cell, [c]: numbers, or strings
+    offset: float = 0.0  # the QD score is the sum of fitness - offset
+
+
+def checked(data: ArchiveData) -> ArchiveData:
+    """The archive with float arrays, a name for each descriptor, and -inf in each empty cell.
+
+    Raises ValueError when its parts disagree, or when there is no elite in it.
+    """
+    fitness = np.asarray(data.fitness, float)
+    fitness = np.where(np.isfinite(fitness), fitness, -np.inf)
+    cells, d = len(fitness), len(data.bounds)
+    wanted = np.prod(data.shape) if data.shape is not None else len(places(data))
+    if cells != wanted or np.shape(data.descriptor) != (cells, d) or (data.shape is not None and len(data.shape) != d):
+        raise ValueError(
+            f"An archive of {int(wanted)} cells and {d} bounds has fitness [{int(wanted)}] and descriptors "
+            f"[{int(wanted)}, {d}]; got {np.shape(data.fitness)} and {np.shape(data.descriptor)}."
+        )
+    low, high = np.asarray(data.bounds, float).T
+    if not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
+        raise ValueError(f"Bounds are finite and go from low to high, e.g. (0, 1); got {data.bounds}.")
+    for name, column in (data.columns or {}).items():
+        if np.shape(column) != (cells,):
+            raise ValueError(f"The column {name!r} has one value a cell, [{cells}]; got {np.shape(column)}.")
+    if np.isneginf(fitness).all():
+        raise ValueError("The archive is empty: no member has entered a cell yet, so there is nothing to draw.")
+    names = tuple(data.names) or tuple(f"descriptor {i + 1}" for i in range(d))
+    if len(names) != d:
+        raise ValueError(f"An archive has a name for each of its {d} descriptors; got {names}.")
+    descriptor = np.asarray(data.descriptor, float)
+    return data._replace(fitness=fitness, descriptor=descriptor, names=names)
+
+
+def occupied(data: ArchiveData) -> Bool[np.ndarray, "c"]:
+    """Which cells have an elite."""
+    return np.isfinite(np.asarray(data.fitness, float))
+
+
+def places(data: ArchiveData) -> Float[np.ndarray, "c d"]:
+    """The centroids of an archive that is no grid."""
+    if data.centroids is None:
+        raise ValueError("An archive has the shape of its grid, or centroids [c, d]; got neither.")
+    return np.asarray(data.centroids, float)
+
+
+def archive_map(data: ArchiveData, path: str | Path | None = None, ax: Axes | None = None):
+    """Draw the fitness of every cell (viridis; empty cells pale), with coverage, QD score and best above.
+
+    A 2-D grid or CVT is drawn as it is, a 1-D archive as a profile. Of more dimensions every pair of the first four is
+    a panel, and a place shows the best elite over the others. Into `path` (PNG, SVG, PDF), or into `ax`, which takes
+    one panel: the first two descriptors. Raises ValueError for an empty archive.
+    """
+    data = checked(data)
+    pairs: list[tuple[int, ...]] = [*combinations(range(min(len(data.bounds), MOST)), 2)] or [(0,)]
+    if ax is not None:
+        _panel(ax, data, pairs[0], bar=True)
+        ax.set_title(_note(data, pairs[:1]), fontsize=9, color=INK)
+    if path is not None:
+        _save(data, target(path, PICTURES), pairs)
+
+
+def histogram(data: ArchiveData, path: str | Path | None = None, ax: Axes | None = None):
+    """Draw how many elites have which fitness, and (orange, right axis) the share of them up to it."""
+    data = checked(data)
+    if path is not None:
+        figure, sheet = _sheet(1, 1, (6.4, 4.0))
+        histogram(data, ax=sheet[0])
+        figure.savefig(target(path, PICTURES))
+    if ax is None:
+        return
+    fitness = np.sort(data.fitness[occupied(data)])
+    ax.hist(fitness, bins=min(60, max(10, len(fitness) // 20)), color="#3b6ea5", edgecolor="white", linewidth=0.4)
+    share = ax.twinx()
+    share.step(fitness, 100 * np.arange(1, len(fitness) + 1) / len(fitness), color="#d55e00", lw=1.6, where="post")
+    share.set(ylim=(0, 102), ylabel="elites up to this fitness (%)")
+    share.spines[["top"]].set_visible(False)
+    ax.spines[["top"]].set_visible(False)
+    ax.set(xlabel="fitness", ylabel="elites")
+    ax.set_title(summary(data), fontsize=10, color=INK)
+
+
+def summary(data: ArchiveData) -> str:
+    """One line: coverage, QD score and the best fitness."""
+    fitness = np.asarray(data.fitness, float)
+    fit = fitness[np.isfinite(fitness)]
+    score = (fit - data.offset).sum()
+    share = 100 * len(fit) / len(fitness)
+    return (
+        f"coverage {share:.1f} % ({len(fit):,} of {len(fitness):,})  ·  QD score {score:,.6g}  ·  best {fit.max():.6g}"
+    )
+
+
+def folded(data: ArchiveData, axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    """A grid's fitness over some of its axes, in that order: the best over the others."""
+    grid = np.asarray(data.fitness, float).reshape(data.shape)
+    others = tuple(i for i in range(grid.ndim) if i not in axes)
+    kept = [i for i in range(grid.ndim) if i in axes]
+    return np.transpose(grid.max(others), [kept.index(i) for i in axes])
+
+
+def _save(data: ArchiveData, path: Path, pairs: list[tuple[int, ...]]):
+    columns = min(len(pairs), 3)
+    rows = -(-len(pairs) // columns)
+    size = (6.4, 5.4) if len(pairs) == 1 else (4.0 * columns + 0.8, 3.6 * rows + 0.6)
+    figure, axes = _sheet(rows, columns, size)
+    low, high = _limits(data)
+    for ax, pair in zip(axes, pairs, strict=False):
+        drawn = _panel(ax, data, pair, bar=len(pairs) == 1 and len(pair) == 2)
+    if len(pairs) > 1:
+        drawn.set_clim(low, high)
+        figure.colorbar(drawn, ax=list(axes), label="fitness", fraction=0.03, pad=0.015)
+    figure.suptitle(_note(data, pairs), fontsize=10.5, color=INK)
+    figure.savefig(path)
+
+
+def _sheet(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=140, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
+
+
+def _note(data: ArchiveData, pairs: list[tuple[int, ...]]) -> str:
+    d = len(data.bounds)
+    if d <= 2:
+        return summary(data)
+    which = "" if d <= MOST and len(pairs) > 1 else f" the first {2 if len(pairs) == 1 else MOST} of {d} descriptors,"
+    return f"{summary(data)}\n{'each pair of descriptors:' if not which else 'pairs of' + which} best over the others"
+
+
+def _limits(data: ArchiveData) -> tuple[float, float]:
+    fit = data.fitness[occupied(data)]
+    return float(fit.min()), float(fit.max() if np.ptp(fit) else fit.min() + 1)
+
+
+def _panel(ax: Axes, data: ArchiveData, axes: tuple[int, ...], bar: bool):
+    """One map into an axes; what was drawn, for a colour bar."""
+    ax.set_facecolor(EMPTY)
+    ax.set_xlabel(_plain(data.names[axes[0]]))
+    if len(axes) == 1:
+        return _profile(ax, data)
+    drawn = _grid(ax, data, axes) if data.shape is not None else _cells(ax, data, axes)
+    drawn.set_cmap("viridis")
+    drawn.set_clim(*_limits(data))
+    ax.set(xlim=data.bounds[axes[0]], ylim=data.bounds[axes[1]], ylabel=_plain(data.names[axes[1]]))
+    ax.tick_params(colors="#5b6775", labelsize=9)
+    for spine in ax.spines.values():
+        spine.set_color("#c3ccd6")
+    if bar:
+        ax.figure.colorbar(drawn, ax=ax, label="fitness", fraction=0.046, pad=0.02)
+    return drawn
+
+
+def _plain(name: str) -> str:
+    return str(name).replace("$", r"\$")
+
+
+def _grid(ax: Axes, data: ArchiveData, axes: tuple[int, ...]):
+    shown = folded(data, axes).T
+    (x0, x1), (y0, y1) = data.bounds[axes[0]], data.bounds[axes[1]]
+    masked = np.ma.masked_invalid(shown)
+    return ax.imshow(masked, origin="lower", extent=(x0, x1, y0, y1), aspect="auto", interpolation="nearest")
+
+
+def _cells(ax: Axes, data: ArchiveData, axes: tuple[int, ...]):
+    """CVT: Voronoi polygons in two dimensions; above, each elite as a dot where it was seen, the fittest on top."""
+    from matplotlib.collections import PolyCollection
+
+    taken = occupied(data)
+    if len(data.bounds) == 2:
+        corners, counts = voronoi(places(data), data.bounds)
+        polygons = np.split(corners, np.cumsum(counts)[:-1])
+        kept = [polygon for polygon, there in zip(polygons, taken, strict=True) if there]
+        drawn = PolyCollection(kept, array=data.fitness[taken], edgecolors="face", linewidths=0.2)
+        return ax.add_collection(drawn)
+    order = np.flatnonzero(taken)[np.argsort(data.fitness[taken])]
+    place = data.descriptor[order][:, axes]
+    return ax.scatter(place[:, 0], place[:, 1], c=data.fitness[order], s=max(9, 6000 / len(order) ** 0.9), lw=0)
+
+
+def _profile(ax: Axes, data: ArchiveData):
+    """One descriptor: fitness over it, a bar a cell."""
+    from matplotlib import colormaps
+
+    taken, (low, high) = occupied(data), data.bounds[0]
+    if data.shape is not None:
+        edges = np.linspace(low, high, data.shape[0] + 1)
+        left, right = edges[:-1], edges[1:]
+    else:
+        order = np.argsort(places(data)[:, 0])
+        middle = places(data)[order, 0]
+        cut = np.concatenate([[low], (middle[1:] + middle[:-1]) / 2, [high]])
+        left, right = np.empty_like(middle), np.empty_like(middle)
+        left[order], right[order] = cut[:-1], cut[1:]
+    bottom, top = _limits(data)
+    base = 0.0 if bottom >= 0 else bottom - 0.05 * (top - bottom)
+    fit = data.fitness[taken]
+    shade = colormaps["viridis"]((fit - bottom) / (top - bottom))
+    bars = ax.bar(left[taken], fit - base, (right - left)[taken], base, align="edge", color=shade)
+    ax.set(xlim=(low, high), ylabel="fitness")
+    return bars

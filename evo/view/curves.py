@@ -1,0 +1,199 @@
+"""Learning curves of one run or many, as a picture. Axes: `g` rows of a run's metrics."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from evo.view.target import PICTURES, target
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Columns = Mapping[str, Float[np.ndarray, "g"]]
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5c4b8a", "#7f7f7f")  # Okabe & Ito
+X_LABELS = {
+    "generation": "generation",
+    "evaluations": "evaluations (members judged)",
+    "steps": "environment steps",
+    "seconds": "wall-clock time (s)",
+}
+Y_LABELS = {"fitness": "fitness", "coverage": "coverage (% of cells)", "qd_score": "QD score"}
+STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a94a0",
+    "axes.labelcolor": "#26303e",
+    "axes.titlesize": 10.5,
+    "xtick.color": "#5b6775",
+    "ytick.color": "#5b6775",
+    "axes.grid": True,
+    "grid.color": "#e3e8ee",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "evo",
+}
+
+
+def curves(
+    runs: Sequence[tuple[str, Columns]], path: str | Path, x: str = "generation", y: str | Sequence[str] | None = None
+):
+    """Draw runs, each (label, columns), into one PNG, SVG or PDF.
+
+    `x` is generation, evaluations, steps or seconds. `y` names columns, a panel each; None: the fitness (best; mean
+    with a band of one std; what the solution scored on fresh luck where that was measured), then coverage and QD score
+    where a run has them. Runs of one label are seeds: their median, with the band between the quartiles. Values that
+    aren't finite are left out. Raises ValueError for a column that a run lacks.
+    """
+    from matplotlib import rc_context
+
+    path = target(path, PICTURES)
+    if not runs:
+        raise ValueError("There is no run to draw: give at least one (label, columns).")
+    panels = [y] if isinstance(y, str) else list(y) if y is not None else _panels(runs)
+    needed = [column for column in panels if column != "fitness"] + (["best", "mean"] if "fitness" in panels else [])
+    for label, columns in runs:
+        for name in [x, *(needed if y is not None else [n for n in needed if n in ("best", "mean")])]:
+            _find(label, columns, name)
+    with rc_context(STYLE):
+        figure = _figure(runs, panels, x)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def seeds(runs: Sequence[Columns], x: str, y: str) -> tuple[Float[np.ndarray, "g"], Float[np.ndarray, "3 g"]]:
+    """Quartiles (25 %, 50 %, 75 %) of a column over runs, where all of them have values: on the first run's x."""
+    lines = [_line(columns, x, y) for columns in runs]
+    lines = [line for line in lines if len(line[0])]
+    if not lines:
+        return np.zeros(0), np.zeros((3, 0))
+    low, high = max(line[0][0] for line in lines), min(line[0][-1] for line in lines)
+    at = lines[0][0][(lines[0][0] >= low) & (lines[0][0] <= high)]
+    return at, np.quantile([np.interp(at, *line) for line in lines], [0.25, 0.5, 0.75], axis=0)
+
+
+def _panels(runs: Sequence[tuple[str, Columns]]) -> list[str]:
+    return ["fitness"] + [name for name in ("coverage", "qd_score") if any(name in columns for _, columns in runs)]
+
+
+def _find(label: str, columns: Columns, name: str):
+    if name not in columns:
+        near = difflib.get_close_matches(name, list(columns), 1, 0.3)
+        raise ValueError(
+            f"The run {label!r} has no column {name!r}"
+            + (f"; the nearest is {near[0]!r}." if near else ".")
+            + f" It has: {', '.join(sorted(columns)) or 'none'}."
+        )
+
+
+def _line(columns: Columns, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
+    """The finite points of a column, in the order of x."""
+    if y not in columns:
+        return np.zeros(0), np.zeros(0)
+    across, up = np.asarray(columns[x], float), np.asarray(columns[y], float)
+    points = np.stack([across, up])[:, np.isfinite(across) & np.isfinite(up)]
+    return tuple(points[:, np.argsort(points[0], kind="stable")])
+
+
+def _figure(runs: Sequence[tuple[str, Columns]], panels: list[str], x: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    groups: dict[str, list[Columns]] = {}
+    for label, columns in runs:
+        groups.setdefault(label, []).append(columns)
+    wide = min(len(panels), 3)
+    rows = -(-len(panels) // wide)
+    figure = Figure(figsize=(7.2 if wide == 1 else 4.4 * wide, 3.6 * rows + 0.7), dpi=140, layout="constrained")
+    grid = figure.subplots(rows, wide, squeeze=False).ravel()
+    for axes, panel in zip(grid, panels, strict=False):
+        for i, (_, members) in enumerate(groups.items()):
+            color = COLORS[i % len(COLORS)]
+            if panel == "fitness":
+                _fitness(axes, members, x, color, len(groups) == 1)
+            else:
+                _column(axes, members, x, panel, color)
+        _dress(axes, x, panel)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    _legend(figure, groups, "fitness" in panels)
+    return figure
+
+
+def _fitness(axes: Axes, members: list[Columns], x: str, color: str, alone: bool):
+    """Best, mean and what the solution scored; alone in the picture, each has its own colour."""
+    best, score = (COLORS[1], COLORS[2]) if alone else (color, color)
+    at, mean = seeds(members, x, "mean")
+    axes.plot(at, mean[1], color=color, lw=1.8, zorder=3)
+    if len(members) > 1:
+        axes.fill_between(at, mean[0], mean[2], color=color, alpha=0.2, lw=0)
+    elif "std" in members[0]:
+        std = seeds([{x: members[0][x], "std": members[0]["std"]}], x, "std")
+        spread = np.interp(at, std[0], std[1][1]) if len(std[0]) else 0 * at
+        axes.fill_between(at, mean[1] - spread, mean[1] + spread, color=color, alpha=0.16, lw=0)
+    top = seeds(members, x, "best")
+    axes.plot(top[0], top[1][1], color=best, lw=1.2, ls=(0, (4, 1.5)), zorder=2)
+    fresh = seeds(members, x, "eval_mean")
+    if len(fresh[0]):
+        axes.plot(fresh[0], fresh[1][1], color=score, lw=1.0, marker="o", ms=4, mec="white", mew=0.6, zorder=4)
+
+
+def _column(axes: Axes, members: list[Columns], x: str, name: str, color: str):
+    at, quartiles = seeds(members, x, name)
+    scale = 100.0 if name == "coverage" else 1.0
+    axes.plot(at, scale * quartiles[1], color=color, lw=1.8)
+    if len(members) > 1:
+        axes.fill_between(at, scale * quartiles[0], scale * quartiles[2], color=color, alpha=0.2, lw=0)
+
+
+def _dress(axes: Axes, x: str, panel: str):
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axes.set_xlabel(X_LABELS.get(x, x.replace("_", " ")))
+    axes.set_ylabel(Y_LABELS.get(panel, panel.replace("_", " ")))
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=x != "seconds"))
+    if x in ("evaluations", "steps"):
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if panel == "coverage":
+        axes.set_ylim(0, None)
+    if max(map(abs, axes.get_ylim())) >= 1e5:
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _legend(figure: Figure, groups: dict[str, list[Columns]], fitness: bool):
+    """Under the panels, outside them: what a colour is, and what a line style is."""
+    from matplotlib.lines import Line2D
+
+    several, ink = len(groups) > 1, "#5b6775"
+    handles = []
+    for i, (label, members) in enumerate(groups.items()):
+        text = label if len(members) == 1 else f"{label} (median and quartiles of {len(members)})"
+        if several or not fitness or len(members) > 1:
+            handles.append((Line2D([], [], color=COLORS[i % len(COLORS)], lw=2.5), text))
+    if fitness:
+        fresh = any(np.isfinite(c.get("eval_mean", [np.nan])).any() for m in groups.values() for c in m)
+        band = any("std" in members[0] and len(members) == 1 for members in groups.values())
+        hues = (ink, ink, ink) if several else COLORS[:3]
+        handles.append((Line2D([], [], color=hues[0], lw=1.8), "mean ± std of the population" if band else "mean"))
+        handles.append((Line2D([], [], color=hues[1], lw=1.2, ls=(0, (4, 1.5))), "best"))
+        if fresh:
+            dots = Line2D([], [], color=hues[2], lw=1.0, marker="o", ms=4)
+            handles.append((dots, "the solution, on fresh luck"))
+    if not several and len(groups) == 1:
+        figure.suptitle(next(iter(groups)).replace("$", r"\$"), fontsize=11, color="#26303e")
+    texts = [text.replace("$", r"\$") for _, text in handles]
+    fits = [n for n in range(1, len(texts) + 1) if _width(texts, n) < figure.get_figwidth()]
+    figure.legend([h for h, _ in handles], texts, loc="outside lower center", ncols=max(fits, default=1), fontsize=9)
+
+
+def _width(texts: list[str], columns: int) -> float:
+    """About how many inches a legend takes: a column is as wide as its longest text, filled top to bottom."""
+    rows = -(-len(texts) // columns)
+    return sum(0.075 * max(map(len, texts[i : i + rows])) + 0.7 for i in range(0, len(texts), rows))

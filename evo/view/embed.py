@@ -1,0 +1,106 @@
+"""Data inside a page: arrays as base64, a scene as JSON, and templates filled so that no string becomes markup.
+
+A page holds everything and asks the network for nothing; its content-security policy forbids it. Axes: `t` steps kept,
+`m` moving bodies.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evo.view.camera import frame
+from evo.view.scene import Scene, checked, ground, matrix, poses, steady
+
+PACE = 30  # steps a second that a page keeps; the player interpolates
+CODES = {"float32": "f4", "uint16": "u2", "int32": "i4", "uint8": "u1"}
+
+
+def array(x: np.ndarray) -> dict[str, Any]:
+    """An array for the page (player.js: `evo.array`), little-endian, in C order; float64 as float32, int64 as int32."""
+    x = np.asarray(x)
+    x = x.astype({"f": np.float32, "i": np.int32, "b": np.uint8}.get(x.dtype.kind, x.dtype))
+    code = CODES[str(x.dtype)]
+    return {"code": code, "data": base64.b64encode(x.astype("<" + code).tobytes()).decode()}
+
+
+def quantised(x: np.ndarray, levels: int = 65535) -> dict[str, Any]:
+    """Numbers as 16 bits over their range: low + step * code; what isn't finite is code 65535."""
+    finite = np.isfinite(x)
+    low = float(x[finite].min()) if finite.any() else 0.0
+    step = (float(x[finite].max()) - low) / (levels - 1) if finite.any() else 0.0
+    code = np.full(x.shape, 65535, np.uint16)
+    code[finite] = np.round((x[finite] - low) / (step or 1.0))
+    return array(code) | {"low": low, "step": step}
+
+
+def scene(episode: Scene) -> dict[str, Any]:
+    """A scene for the player: at most `PACE` steps a second, bodies relative to the target, 16 bits a number."""
+    episode = checked(episode)
+    where = poses(episode)
+    framing, still = frame(episode, where, aspect=4 / 3), steady(where)
+    stride = max(int(1 / PACE / episode.dt), 1)
+    kept = np.unique(np.append(np.arange(0, len(episode.position), stride), len(episode.position) - 1))
+    moving = sorted({shape.body for shape, rests in zip(episode.shapes, still, strict=True) if not rests})
+    local = matrix(np.array([shape.rotation for shape in episode.shapes], float).reshape(-1, 4))
+    shapes = [
+        {
+            "kind": shape.kind,
+            "body": -1 if rests else moving.index(shape.body),
+            "place": _short(where.position[0, i] if rests else shape.position),
+            "turn": _short((where.rotation[0, i] if rests else local[i]).ravel()),
+            "size": _short(shape.size),
+            "color": shape.color,
+        }
+        for i, (shape, rests) in enumerate(zip(episode.shapes, still, strict=True))
+    ]
+    return {
+        "title": episode.title,
+        "times": array(kept * episode.dt),
+        "total": array(np.cumsum(np.nan_to_num(episode.reward))[kept]),
+        "target": array(framing.target[kept]),
+        "bodies": len(moving),
+        "position": quantised((episode.position[:, moving] - framing.target[:, None])[kept]),
+        "rotation": quantised(_continuous(episode.rotation[:, moving])[kept]),
+        "shapes": shapes,
+        "floor": ground(episode),
+        "camera": list(episode.camera),
+        "distance": framing.distance,
+        "follows": bool((np.ptp(framing.target, 0) > 0).any()),
+    }
+
+
+def template(name: str, title: str, data: Any) -> str:
+    """The page of a template file: `<!--title-->`, `<!--data-->` and `<!--FILE-->` filled in, in one pass."""
+    folder = Path(__file__).parent
+    source = (folder / name).read_text(encoding="utf-8")
+
+    def fill(match: re.Match) -> str:
+        if match[1] == "title":
+            return html.escape(title)
+        return script(data) if match[1] == "data" else (folder / match[1]).read_text(encoding="utf-8")
+
+    return re.sub(r"<!--(title|data|[a-z]+\.(?:js|html))-->", fill, source)
+
+
+def script(data: Any) -> str:
+    """JSON that can stand inside <script>: plain ASCII without `<`, `>`, `&`, so no string in it ends the element."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _short(x: Any) -> list[float]:
+    return [round(float(v), 5) for v in x]
+
+
+def _continuous(rotation: np.ndarray) -> np.ndarray:
+    """The same rotations, each quaternion on the side of the one before it, so that they can be interpolated."""
+    flips = np.sign((rotation[1:] * rotation[:-1]).sum(-1))
+    sign = np.cumprod(np.concatenate([np.ones((1, rotation.shape[1])), np.where(flips < 0, -1.0, 1.0)]), 0)
+    return rotation * sign[..., None]

@@ -1,0 +1,146 @@
+"""An episode to look at: GIF, MP4, or a page that plays it in 3-D. Nothing but PIL and numpy draws the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evo.view import embed
+from evo.view.camera import frame, look
+from evo.view.paint import Solid, picture, scenery
+from evo.view.scene import Scene, checked, ground, poses, steady
+from evo.view.target import target
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+INK, FAINT = (38, 48, 62), (104, 116, 132)
+
+
+def gif(scene: Scene, path: str | Path, width: int = 480, height: int = 360, fps: float = 25, follow: bool = True):
+    """Write the episode as a GIF that loops, in real time, with at most `fps` frames a second (GIF knows 1/100 s)."""
+    grid([scene], path, 1, width, height, fps, follow)
+
+
+def grid(
+    scenes: list[Scene],
+    path: str | Path,
+    columns: int | None = None,
+    width: int = 240,
+    height: int = 180,
+    fps: float = 25,
+    follow: bool = True,
+):
+    """Write several episodes side by side, each `width` x `height`, as one GIF; those that end first stand still."""
+    from PIL import Image
+
+    path, step = target(path, (".gif",)), _tick(scenes, fps)
+    shown = _tiled([frames(s, width, height, 1 / step, follow) for s in scenes], columns, width, height)
+    first = list(islice(shown, 200))
+    palette = _palette(first)
+    flat = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in chain(first, shown))
+    opening = next(flat)
+    opening.save(path, save_all=True, append_images=flat, duration=round(1000 * step), loop=0, optimize=False)
+
+
+def mp4(scene: Scene, path: str | Path, width: int = 640, height: int = 480, fps: float = 25, follow: bool = True):
+    """Write the episode as an H.264 film. Raises ValueError when imageio-ffmpeg isn't installed."""
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        raise ValueError("An MP4 needs ffmpeg: `pip install imageio-ffmpeg`. A .gif or .html needs nothing.") from None
+    path, step = target(path, (".mp4",)), _tick([scene], fps)
+    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=1 / step, macro_block_size=2)
+    writer.send(None)
+    for image in frames(scene, width, height, 1 / step, follow):
+        writer.send(image.tobytes())
+    writer.close()
+
+
+def page(scene: Scene, path: str | Path):
+    """Write one HTML file that plays the episode in 3-D (WebGL 2), with no network: orbit, zoom, scrub, speed."""
+    path = target(path, (".html",))
+    scene = checked(scene)
+    text = embed.template("episode.html", title=scene.title or "Episode", data=embed.scene(scene))
+    path.write_text(text, encoding="utf-8")
+
+
+def frames(
+    scene: Scene, width: int = 480, height: int = 360, fps: float = 25, follow: bool = True
+) -> Iterator[Image.Image]:
+    """The pictures of an episode, one every 1/fps seconds of it (the nearest step; the last step is always shown)."""
+    scene = checked(scene)
+    where, floor = poses(scene), ground(scene)
+    framing = frame(scene, where, follow, width / height)
+    fixed = bool((np.ptp(framing.target, 0) == 0).all())
+    drawn = steady(where) & fixed  # once, as part of the scenery
+    behind, tile, total = None, _tile(framing.distance), np.cumsum(np.nan_to_num(scene.reward))
+    last = len(scene.position) - 1
+    for i in range(int(np.ceil(last * scene.dt * fps - 1e-6)) + 1):
+        step = min(round(i / fps / scene.dt), last)
+        camera = look(framing.target[step], *scene.camera, framing.distance)
+        solids = [Solid(*x) for x in zip(scene.shapes, where.position[step], where.rotation[step], strict=True)]
+        if behind is None or not fixed:
+            behind = scenery(
+                [s for s, old in zip(solids, drawn, strict=True) if old], camera, floor, tile, width, height
+            )
+        image = picture([s for s, old in zip(solids, drawn, strict=True) if not old], camera, floor, behind)
+        _caption(image, scene.title, f"{step * scene.dt:.1f} s    return {total[step]:.1f}" if last else "")
+        yield image
+
+
+def _tick(scenes: list[Scene], fps: float) -> float:
+    """Seconds a frame: a step of the fastest scene, but at least 1/fps; whole hundredths."""
+    if not scenes or not fps > 0:
+        raise ValueError(f"A film needs at least one scene and fps above 0; got {len(scenes)} scenes and fps {fps}.")
+    return max(round(100 * max(min(s.dt for s in scenes), 1 / fps)), 2) / 100
+
+
+def _tile(distance: float) -> float:
+    """The side of a floor square: 1, 2 or 5 times a power of ten, at most a fifth of the camera's distance."""
+    power = 10.0 ** np.floor(np.log10(distance / 5))
+    return float(power * max(x for x in (1, 2, 5) if x * power <= distance / 5 * 1.0001))
+
+
+def _tiled(films: list[Iterator[Image.Image]], columns: int | None, width: int, height: int) -> Iterator[Image.Image]:
+    from PIL import Image
+
+    columns = columns or int(np.ceil(np.sqrt(len(films))))
+    rows, latest = -(-len(films) // columns), [next(film) for film in films]
+    while True:
+        sheet = Image.new("RGB", (columns * width, rows * height), (250, 251, 252))
+        for i, image in enumerate(latest):
+            sheet.paste(image, (i % columns * width, i // columns * height))
+        yield sheet
+        following = [next(film, None) for film in films]
+        if not any(following):
+            return
+        latest = [new or old for new, old in zip(following, latest, strict=True)]
+
+
+def _palette(shown: list[Image.Image]) -> Image.Image:
+    """256 colours for all frames, from eight of them; what is colourful counts as much as the wide pale background."""
+    from PIL import Image
+
+    some = [shown[i] for i in np.linspace(0, len(shown) - 1, 8).astype(int)]
+    pixels = np.concatenate([np.asarray(image)[::2, ::2].reshape(-1, 3) for image in some])
+    vivid = np.ptp(pixels, -1) > 24
+    few = max(int(vivid.sum()), 4096)
+    pixels = np.concatenate([pixels[vivid], pixels[:: max(len(pixels) // few, 1)]])
+    return Image.fromarray(pixels[None]).quantize(256, method=Image.Quantize.MEDIANCUT)
+
+
+def _caption(image: Image.Image, title: str, readout: str):
+    from PIL import ImageDraw, ImageFont
+
+    size = max(image.height // 26, 9)
+    font, draw = ImageFont.load_default(size), ImageDraw.Draw(image)
+    room = image.width - 2 * size
+    while title and draw.textlength(title, font) > room:
+        title = title[:-2].rstrip() + "…" if len(title) > 2 else ""
+    draw.text((size, 0.8 * size), title, INK, font)
+    draw.text((size, image.height - 1.9 * size), readout, FAINT, font)

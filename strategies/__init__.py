@@ -1,0 +1,11 @@
+"""Strategies, one file each; see `evo.registry`."""
+
+STRATEGIES = {
+    "es": "evo.strategies.es:ES",
+    "eggroll": "evo.strategies.es:EGGROLL",
+    "openai_es": "evo.strategies.es:OpenAIES",
+    "deep_ga": "evo.strategies.deep_ga:DeepGA",
+    "map_elites": "evo.strategies.map_elites:MapElites",
+    "evosax": "evo.strategies.evosax:Evosax",
+    "random_search": "evo.strategies.random_search:RandomSearch",
+}

@@ -1,0 +1,130 @@
+"""Deep GA: elite, parents and chains, on tiny generations that can be checked by hand."""
+
+import operator
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from generation import play
+from numpy.testing import assert_array_equal
+
+from evo.express import express_dense
+from evo.genome import concatenate, size
+from evo.noise import Gaussian, LowRank
+from evo.runtime import Runtime
+from evo.schedule import Linear
+from evo.strategies.deep_ga import DeepGA, chain, decode, encode, replay
+from evo.task import Evaluation
+
+GA = DeepGA(population=5, parents=3, sigma=0.5, elite_candidates=2, elite_episodes=2, horizon=4)
+NAN, INF = np.nan, np.inf
+
+
+def net():
+    key = jax.random.key(3)
+    return {"w": jax.random.normal(key, (9, 7)), "b": jnp.ones(5), "frozen": jnp.int32(4)}
+
+
+def task(params, key):
+    w, b = params["w"], params["b"]
+    return jnp.sum(w[:4]) - 2 * jnp.sum(w[4:]) - jnp.sum((b - 3) ** 2) + 0.1 * jax.random.normal(key)
+
+
+def is_key(x):
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def identity(state):
+    """What tells parents apart: their first weight."""
+    return np.asarray(state.rows)[:, 0]
+
+
+def tell(ga, state, fitness, further):
+    """A generation on parameters [1] whose members scored `fitness`, and the candidates `further`."""
+    genome, trial = ga.ask(jax.random.key(7), state)
+    second, trials = ga.again(jax.random.key(8), state, genome, Evaluation(jnp.asarray(fitness, jnp.float32)))
+    both = concatenate(genome, second)
+    scores = jnp.asarray([*fitness, *np.ravel(further)], jnp.float32)
+    after, info = jax.jit(ga.tell, static_argnums=0)(Runtime(), state, both, Evaluation(scores))
+    members = jax.vmap(lambda g: express_dense(ga.noise, state.rows, g))(genome)
+    return after, info, np.asarray(members)[:, 0], (genome, trial, second, trials)
+
+
+@pytest.mark.parametrize("noise", [Gaussian(), LowRank(2)])
+def test_a_chain_replays_the_cache_bit_for_bit(noise):
+    ga = DeepGA(population=24, parents=4, sigma=Linear(0.3, 0.1, 5), elite_candidates=3, elite_episodes=2, noise=noise)
+    history = play(ga, task, net(), 6)
+    state, _ = history[-1]
+    again = jax.jit(replay, static_argnums=0)
+    assert int(state.chains.length.min()) >= 4
+    for slot in range(ga.parents):
+        encoded = encode(chain(state, slot))
+        assert len(encoded) == 28 + 12 * int(state.chains.length[slot])
+        for link in (chain(state, slot), decode(encoded)):
+            rebuilt = again(noise, net(), link)
+            jax.tree.map(assert_array_equal, rebuilt, jax.tree.map(operator.itemgetter(slot), state.rows))
+    assert float(history[-1][1]["elite"]) > float(history[1][1]["elite"]) + 10
+    powers = np.asarray(chain(state).power)[: int(chain(state).length)]
+    assert set(powers.round(5)) <= set(np.float32([0.3, 0.26, 0.22, 0.18, 0.14, 0.1]))  # each link keeps its own
+
+
+def test_the_elite_and_the_parents_golden():
+    state = GA.init(jax.random.key(0), jnp.zeros(1))
+    #                                 0  1  2  3  4  5      candidates: 4, then 2
+    first, info, members, asked = tell(GA, state, [1, 5, 7, 3, 9, 2], [[4, 6], [9, 7]])
+    genome, trial, second, trials = asked
+    assert size(genome) == 6
+    assert_array_equal([genome.scale[0, 0], members[0]], [0, 0])  # member 0 is the elite unchanged
+    assert_array_equal(trial, np.arange(6))
+    assert_array_equal(trials, [6, 7, 6, 7])  # the candidates share trials that are no one else's
+    assert_array_equal(jax.random.key_data(second.key), jax.random.key_data(genome.key)[np.array([4, 2])])
+    assert_array_equal(identity(first), members[[2, 4, 1]])  # 2 has the better mean, 8 against 5
+    assert (float(info["elite"]), int(info["chain"])) == (8, 1)
+
+    # Candidates from now on: the elite before, though last, and the fittest other.
+    later, info, members, asked = tell(GA, first, [-5, 1, 1, 3, 3, 2], [[10, 0], [5, 5]])
+    assert_array_equal(asked[2].parents[:, 0], np.asarray(asked[0].parents)[[0, 0, 3, 3], 0])
+    assert_array_equal(identity(later), members[[0, 3, 4]])  # equal means: the lower index; equal fitness: likewise
+    assert_array_equal(later.chains.length[:2], [1, 2])  # an unmutated elite gets no link
+
+
+def test_failures_are_no_parents():
+    first, _, _, _ = tell(GA, GA.init(jax.random.key(0), jnp.zeros(1)), [1, 5, 7, 3, 9, 2], [[4, 6], [9, 7]])
+    state, info, members, _ = tell(GA, first, [NAN, INF, -INF, 3, 1, NAN], [[9, 9], [NAN, 2]])
+    assert_array_equal(identity(state), members[[3, 4, 3]])  # two are valid, so they take turns
+    assert float(info["elite"]) == -INF  # no candidate was valid throughout
+    state, info, _, _ = tell(GA, first, [NAN] * 6, [[1, 1], [1, 1]])
+    same = lambda a, b: assert_array_equal(*(jax.random.key_data(x) if is_key(x) else x for x in (a, b)))  # noqa: E731
+    jax.tree.map(same, state, first)  # nobody is valid: nothing changes
+
+
+def test_a_lucky_elite_does_not_stay():
+    """On luck alone, the elite's score is a fresh mean of `elite_episodes` trials: it regresses to the truth."""
+    ga = replace(GA, population=40, elite_candidates=4, elite_episodes=25, sigma=1e-6, horizon=20)
+    elite = [float(info["elite"]) for _, info in play(ga, lambda p, key: jax.random.normal(key), jnp.zeros(1), 20)[1:]]
+    # Members are equal, candidates share their trials, so that is a mean of 25 draws; the best of a generation is 2.
+    assert abs(np.mean(elite)) < 5 / np.sqrt(25 * 20)
+
+
+def test_the_first_generation_has_its_own_power():
+    ga = replace(GA, initial=2.0)
+    state = ga.init(jax.random.key(0), jnp.zeros(1))
+    after, _, _, (genome, _, _, _) = tell(ga, state, [1, 5, 7, 3, 9, 2], [[4, 6], [9, 7]])
+    assert_array_equal(genome.scale[:, 0], [0, 2, 2, 2, 2, 2])
+    assert_array_equal(ga.ask(jax.random.key(0), after)[0].scale[:, 0], [0] + [0.5] * 5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: DeepGA(population=10), "parents \\(20\\) from the population, which is smaller: 10"),
+        (lambda: DeepGA(elite_episodes=0), "at least 1"),
+        (lambda: decode(b"nonsense"), "aren't an encoded chain"),
+        (lambda: decode(encode(chain(GA.init(jax.random.key(0), jnp.zeros(1)))) + b"x"), "0 links has 28 bytes"),
+    ],
+)
+def test_mistakes_are_told(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        wrong()

@@ -1,0 +1,143 @@
+"""Evolution strategies: an unbiased gradient, a step of known size, pairs with one luck."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from evo.express import ByPath
+from evo.genome import expand
+from evo.noise import Frozen, Gaussian, LowRank
+from evo.runtime import Runtime
+from evo.shaping import centered_ranks, group_mean, group_z_score, z_score
+from evo.strategies.es import ES, EGGROLL, OpenAIES
+from evo.task import Evaluation
+
+PARAMS = {"w": jnp.linspace(-0.5, 1, 48).reshape(6, 8), "b": jnp.arange(8.0) / 8}
+
+
+def asymmetric(params, key):
+    """Its gradient has no symmetry that a flipped sign could hide in."""
+    return (params["w"][0] * jnp.arange(8.0)).sum() + params["w"].sum() ** 3 / 50 + 2 * params["b"][1] * params["b"][2]
+
+
+def scored(strategy, state, task=asymmetric, generation=0):
+    genome, trial = strategy.ask(jax.random.key(generation), state)
+    luck = jax.vmap(lambda t: jax.random.fold_in(jax.random.key(9), t))(trial)
+    return genome, Runtime().map(task, strategy.noise, strategy.bases(state), genome, luck)
+
+
+@pytest.mark.parametrize("noise", [Gaussian(), LowRank(1), LowRank(2)], ids=repr)
+def test_gradient_is_unbiased(noise):
+    """1/(n sigma^2) sum_i f_i scale_i noise_i estimates grad f: z-scores by the estimates' own standard error."""
+    sigma, strategy = 1e-3, ES(population=64, sigma=1e-3, noise=noise)
+    state = strategy.init(jax.random.key(0), PARAMS)
+
+    @jax.jit
+    def estimate(generation):
+        genome, trial = strategy.ask(jax.random.fold_in(jax.random.key(5), generation), state)
+        luck = jax.random.split(jax.random.key(0), 64)
+        fitness = Runtime().map(asymmetric, noise, PARAMS, genome, luck).fitness
+        return Runtime().sum(noise, PARAMS, genome, fitness / (64 * sigma**2))
+
+    draws = jax.lax.map(estimate, jnp.arange(400), batch_size=50)
+    truth = jax.grad(asymmetric)(PARAMS, None)
+    for name in PARAMS:
+        draw = np.asarray(draws[name])
+        z = (draw.mean(0) - truth[name]) / (draw.std(0) / len(draw) ** 0.5)
+        assert np.abs(z).max() < 5
+    assert abs(float(truth["w"][0, 5])) > 1
+
+
+@pytest.mark.parametrize("shaping", ["centered_ranks", "z_score", "group_mean", "group_z_score"])
+@pytest.mark.parametrize(("n", "rank"), [(64, 1), (512, 1), (512, 2)])
+def test_an_sgd_step_is_lr_times_sigma(n, rank, shaping):
+    group = 8 if "group" in shaping else 0
+    strategy = ES(n, sigma=0.1, lr=0.5, noise=LowRank(rank), optimizer="sgd", shaping=shaping, group=group, pairs=False)
+    params = {"w": jnp.zeros((40, 30))}
+    state = strategy.init(jax.random.key(0), params)
+    genome, _ = strategy.ask(jax.random.key(1), state)
+    noisy = Evaluation(jax.random.normal(jax.random.key(2), (n,)))  # fitness that has nothing to do with the members
+    moved, _ = strategy.tell(Runtime(), state, genome, noisy)
+    rms = jnp.sqrt((moved.center["w"] ** 2).mean())
+    assert_allclose(rms, 0.5 * 0.1, rtol=0.2)
+
+
+def test_pairs_share_key_and_luck_and_differ_in_sign():
+    strategy = ES(population=8, sigma=0.25)
+    genome, trial = strategy.ask(jax.random.key(0), strategy.init(jax.random.key(0), PARAMS))
+    keys = jax.random.key_data(expand(genome).key)[:, 0]
+    assert (keys[::2] == keys[1::2]).all()
+    assert len(np.unique(keys, axis=0)) == 4
+    assert_allclose(genome.scale[:, 0], [0.25, -0.25] * 4)
+    assert trial.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    lone = ES(population=8, share_luck=False).ask(jax.random.key(0), strategy.init(jax.random.key(0), PARAMS))[1]
+    assert lone.tolist() == list(range(8))
+
+
+def test_noise_is_fresh_every_generation():
+    strategy = ES(population=4)
+    state = strategy.init(jax.random.key(0), PARAMS)
+    first, second = (strategy.ask(jax.random.fold_in(jax.random.key(0), g), state)[0] for g in (0, 1))
+    assert not (first.key == second.key).any()
+
+
+def test_centres_are_float32_masters_and_members_have_the_models_dtype():
+    params = {"w": jnp.ones((6, 8), jnp.bfloat16), "codes": jnp.arange(4, dtype=jnp.int8)}
+    strategy = ES(population=4, sigma=1e-2, lr=1e-3, optimizer="sgd", noise=Gaussian())
+    state = strategy.init(jax.random.key(0), params)
+    assert state.center["w"].dtype == jnp.float32
+    assert strategy.bases(state)["w"].dtype == jnp.bfloat16
+    genome, _ = strategy.ask(jax.random.key(0), state)
+    moved, _ = strategy.tell(Runtime(), state, genome, Evaluation(jnp.arange(4.0)))
+    assert (moved.center["w"] != 1).all()  # a step that bfloat16 would round away
+    assert (moved.center["codes"] == params["codes"]).all()
+
+
+def test_frozen_leaves_stay():
+    strategy = ES(population=8, noise=ByPath((("b", Frozen()),), LowRank()), weight_decay=0.1)
+    state = strategy.init(jax.random.key(0), PARAMS)
+    moved, _ = strategy.tell(Runtime(), state, *scored(strategy, state))
+    assert (moved.center["b"] == PARAMS["b"]).all()
+    assert (moved.center["w"] != PARAMS["w"]).all()
+
+
+def test_invalid_members_rank_last_and_poison_nothing():
+    fitness = jnp.array([3.0, jnp.nan, 1.0, jnp.inf, 2.0])
+    assert centered_ranks(fitness).tolist() == pytest.approx([0.5, -0.25, -0.25, -0.25, 0.25])
+    for shaping in (centered_ranks, z_score):
+        assert jnp.isfinite(shaping(fitness)).all()
+        assert (shaping(jnp.full(4, 7.0)) == 0).all()
+        assert (shaping(jnp.full(4, jnp.nan)) == 0).all()
+
+
+def test_shaping_golden():
+    assert centered_ranks(jnp.array([10.0, -5.0, 0.0])).tolist() == [0.5, -0.5, 0.0]
+    assert centered_ranks(jnp.array([1.0, 1.0, 0.0])).tolist() == [0.25, 0.25, -0.5]
+    assert_allclose(z_score(jnp.array([1.0, 2.0, 3.0])), [-1.2247449, 0, 1.2247449], rtol=1e-5)
+    groups = jnp.array([1.0, 3.0, 101.0, 103.0])  # the population's deviation is 50.01, a group's is 1
+    assert_allclose(group_mean(groups, 2), np.array([-1, 1, -1, 1]) / 50.01, rtol=1e-4)
+    assert_allclose(group_z_score(groups, 2), [-1, 1, -1, 1], rtol=1e-5)
+
+
+def test_the_two_published_names():
+    assert EGGROLL().noise == LowRank(1)
+    assert OpenAIES().noise == Gaussian()
+
+
+BAD = [
+    (dict(population=7), "`population` must be even; got 7. Use 8, or `pairs: false`"),
+    (dict(population=1), "`population` must be at least 2; got 1"),
+    (dict(sigma=0.0), "`sigma` must be above 0; got 0.0"),
+    (dict(optimizer="adamm"), "got 'adamm'"),
+    (dict(optimizer_options={"beta": 1.0}), "`optimizer_options`: .*beta"),
+    (dict(group=4), "`group` is for the group shapings"),
+    (dict(shaping="group_mean", group=3), "divides the population of 256; got 3"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD, ids=[str(list(b[0])) for b in BAD])
+def test_bad_settings_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        ES(**fields)

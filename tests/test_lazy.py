@@ -1,0 +1,476 @@
+"""Lazy leaves: every use of a parameter equals its dense twin, stays thin where it should, and costs what it should."""
+
+import re
+from functools import partial
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from jax import lax
+from numpy.testing import assert_allclose
+
+from evo.axes import split_axes
+from evo.lazy import Lazy, call, densify, is_lazy, report
+
+MEMBERS, RANK = 3, 2
+MATRIX = (0,), (1,)
+STACK = (1,), (2,)
+NONE = (), ()
+T, D, O = 5, 8, 6  # noqa: E741  rows of an input, its width, the output's
+
+
+def draw(*shape, seed=0, dtype=np.float32):
+    return np.random.default_rng(sum(shape) + seed).normal(size=shape).astype(dtype)
+
+
+def lazy(shape, rows, cols, rank=RANK, members=MEMBERS, dtype=np.float32):
+    """A leaf shared by all members, with factors of their own."""
+    a = [1 if i in cols else n for i, n in enumerate(shape)]
+    b = [1 if i in rows else n for i, n in enumerate(shape)]
+    parts = draw(*shape) / 2, draw(members, *a, rank, seed=1) / 2, draw(members, *b, rank, seed=2)
+    return Lazy(*(jnp.asarray(part, dtype) for part in parts))
+
+
+def first(w):
+    """The first member's leaf."""
+    return Lazy(w.base, w.a[0], w.b[0])
+
+
+def axes_of(params):
+    return jax.tree.map(lambda x: Lazy(None, 0, 0) if is_lazy(x) else None, params, is_leaf=is_lazy)
+
+
+def by_member(function, params, *args):
+    return jax.vmap(function, (axes_of(params), *[0] * len(args)))(params, *args)
+
+
+def both(function, params, *args):
+    """The same members, lazy and dense."""
+    thin, slow = partial(call, function), lambda params, *args: function(densify(params), *args)
+    return jax.jit(lambda: tuple(by_member(evaluate, params, *args) for evaluate in (thin, slow)))()
+
+
+@jax.custom_vjp
+def with_vjp(w, x):
+    return x @ w
+
+
+with_vjp.defvjp(lambda w, x: (x @ w, (w, x)), lambda kept, g: (g, g))
+
+
+@jax.custom_jvp
+def with_jvp(w, x):
+    return x @ w
+
+
+with_jvp.defjvp(lambda primals, tangents: (with_jvp(*primals), tangents[1] @ primals[0]))
+
+STRIPES = (np.arange(D * O).reshape(D, O) % 3 > 0).astype(np.float32)
+TOKENS = np.array([3, 0, 7, 7, 2])
+IMAGE = (2, 9, 8, 4)
+
+
+def conv(w, x, strides=(1, 1), padding="SAME", layout=("NHWC", "HWIO", "NHWC"), **how):
+    image = jnp.broadcast_to(x.reshape(-1)[:32].reshape(1, 1, 8, 4), IMAGE) * draw(*IMAGE)
+    image = image if layout[0] == "NHWC" else image.transpose(0, 3, 1, 2)
+    return lax.conv_general_dilated(image, w, strides, padding, dimension_numbers=layout, **how)
+
+
+def loop(w, x):
+    return lax.fori_loop(0, 3, lambda i, c: jnp.tanh(c @ w @ w.T), x)
+
+
+def decode(w, x):
+    def body(carry):
+        i, h, token = carry
+        h = jnp.tanh(h + w[token])
+        return i + 1, h, jnp.argmax(h @ w.T)
+
+    return lax.while_loop(lambda carry: carry[0] < 3, body, (0, x[0], jnp.int32(2)))[1]
+
+
+def carried(w, x):
+    return lax.fori_loop(0, 3, lambda i, c: (c[0], jnp.tanh(c[1] @ c[0])), (w, x))[1]
+
+
+def walked(w, x):
+    return lax.fori_loop(0, 3, lambda i, c: (c[0] * 0.5 + 1, jnp.tanh(c[1] @ c[0])), (w, x))[1]
+
+
+def nested(w, x):
+    def layers(h, _):
+        return lax.scan(lambda h, w: (jnp.tanh(h @ w), None), h, w)[0], h[0]
+
+    return lax.scan(layers, x, None, 3)
+
+
+# name: shape, inferred (rows, columns), what needs it dense, the use
+USES = {
+    "x w": ((D, O), MATRIX, None, lambda w, x: x @ w),
+    "one row": ((D, O), MATRIX, None, lambda w, x: x[0] @ w),
+    "x w^T": ((O, D), ((1,), (0,)), None, lambda w, x: x @ w.T),
+    "w x": ((O, D), ((1,), (0,)), None, lambda w, x: w @ x[0]),
+    "w^T x^T": ((D, O), MATRIX, None, lambda w, x: w.T @ x.T),
+    "heads out": ((D, 4, 6), ((0,), (1, 2)), None, lambda w, x: jnp.einsum("td,dhk->htk", x, w)),
+    "heads in": ((2, 4, O), ((0, 1), (2,)), None, lambda w, x: jnp.einsum("thk,hko->to", x.reshape(T, 2, 4), w)),
+    "batched": ((T, D, O), STACK, None, lambda w, x: jnp.einsum("td,tdo->to", x, w)),
+    "unpaired stack": ((4, D, O), ((1,), (0, 2)), None, lambda w, x: jnp.einsum("td,kdo->tko", x, w)),
+    "contracted twice": ((T, D, O), ((0, 1), (2,)), None, lambda w, x: jnp.einsum("td,tdo->o", x, w)),
+    "bilinear": ((D, D), MATRIX, None, lambda w, x: jnp.einsum("i,ij,j->", x[0], w, x[1])),
+    "linear of a constant": ((D, O), ((1,), (0,)), None, lambda w, x: x @ (w @ draw(O, 7))),
+    "bf16": ((D, O), MATRIX, None, lambda w, x: x.astype(jnp.bfloat16) @ w.astype(jnp.bfloat16)),
+    "float16 sum": (
+        (D, O),
+        MATRIX,
+        None,
+        lambda w, x: jnp.dot(x.astype(jnp.float16), w.astype(jnp.float16), preferred_element_type=jnp.float32),
+    ),
+    "look-up": ((20, D), MATRIX, None, lambda w, x: w[TOKENS] * x),
+    "take": ((20, D), MATRIX, None, lambda w, x: jnp.take(w, TOKENS, axis=0) + x),
+    "look-up, then x": ((20, D), MATRIX, None, lambda w, x: w[TOKENS] @ draw(D, O)),
+    "columns looked up": ((D, 20), ((1,), (0,)), None, lambda w, x: w[:, TOKENS].T + x),
+    "out of bounds": ((20, D), MATRIX, None, lambda w, x: w.at[TOKENS * 9].get(mode="fill", fill_value=2.0) + x),
+    "entries": ((D, O), NONE, None, lambda w, x: w[TOKENS, TOKENS % O] + x[:, 0]),
+    "one token": ((20, D), MATRIX, None, lambda w, x: w[jnp.argmax(x[0])] + x[0]),
+    "mapped tokens": ((20, D), MATRIX, None, lambda w, x: jax.vmap(lambda i, x: w[i] + x)(jnp.argmax(x, 1), x)),
+    "tied": ((20, D), MATRIX, None, lambda w, x: (w[TOKENS] + x) @ w.T),
+    "tied, decoded": ((20, D), MATRIX, None, decode),
+    "expert": ((4, D, O), STACK, None, lambda w, x: x @ w[jnp.argmax(x[0, :4])]),
+    "experts": ((4, D, O), STACK, None, lambda w, x: jnp.einsum("td,tdo->to", x, w[jnp.argmax(x[:, :4], 1)])),
+    "mapped experts": ((4, D, O), STACK, None, lambda w, x: jax.vmap(lambda i, x: x @ w[i])(TOKENS % 4, x)),
+    "fused, sliced": ((D, 12), MATRIX, None, lambda w, x: (x @ w[:, :6]) * (x @ w[:, 6:])),
+    "fused, split": ((D, 12), MATRIX, None, lambda w, x: sum(x @ part for part in jnp.split(w, 3, 1))),
+    "fused, at a place": (
+        (D, 24),
+        MATRIX,
+        None,
+        lambda w, x: x @ lax.dynamic_slice_in_dim(w, jnp.argmax(x[0]), 12, axis=1),
+    ),
+    "strided": ((D, 12), MATRIX, None, lambda w, x: x @ w[:, ::2]),
+    "flipped": ((D, O), MATRIX, None, lambda w, x: x @ w[::-1, ::-1]),
+    "unrolled layers": ((2, D, D), STACK, None, lambda w, x: x @ w[0] @ w[1]),
+    "reshaped": ((D, 12), MATRIX, None, lambda w, x: jnp.einsum("td,dhk->thk", x, w.reshape(D, 2, 6))),
+    "heads merged": ((2, 4, O), ((0, 1), (2,)), None, lambda w, x: x @ w.reshape(8, O)),
+    "heads batched": ((D, 12), MATRIX, None, lambda w, x: jnp.einsum("htd,dhk->htk", x[None], w.reshape(D, 1, 12))),
+    "padded": ((D, O), MATRIX, None, lambda w, x: x @ jnp.pad(w, ((0, 0), (1, 2)), constant_values=1.0)),
+    "expanded": ((D, O), MATRIX, None, lambda w, x: x @ w[None, :, None].squeeze((0, 2))),
+    "repeated": ((D, O), MATRIX, None, lambda w, x: jnp.einsum("td,kdo->kto", x, jnp.broadcast_to(w, (2, D, O)))),
+    "scaled": ((D, O), MATRIX, None, lambda w, x: x @ (w * 0.5 / x[0, 0])),
+    "rows scaled": ((D, O), MATRIX, None, lambda w, x: x @ (w * x[0][:, None])),
+    "columns scaled": ((D, O), MATRIX, None, lambda w, x: x @ (w / (1 + x[:1, :O] ** 2))),
+    "negative": ((D, O), MATRIX, None, lambda w, x: x @ -w),
+    "moved": ((D, O), MATRIX, None, lambda w, x: x @ (1.5 - w)),
+    "frozen part": ((D, O), NONE, None, lambda w, x: x @ (draw(D, O) + 2.0 * w)),
+    "sum of parts": ((D, 12), MATRIX, None, lambda w, x: x @ (w[:, :6] - w[:, 6:])),
+    "beside itself": ((D, 12), MATRIX, None, lambda w, x: x @ jnp.concatenate([w, w[:, 3:], 2 * w], 1)),
+    "stacked anew": ((D, 12), MATRIX, None, lambda w, x: jnp.einsum("td,kdo->tko", x, jnp.stack([w, -w]))),
+    "unstacked": ((2, D, D), STACK, None, lambda w, x: x @ jnp.unstack(w)[1]),
+    "tiled": ((D, O), MATRIX, None, lambda w, x: x @ jnp.tile(w, (1, 2))),
+    "rolled": ((D, 12), MATRIX, None, lambda w, x: x @ jnp.roll(w, 5, 1)),
+    "stacked with a constant": (
+        (D, O),
+        NONE,
+        None,
+        lambda w, x: jnp.einsum("td,kdo->tko", x, jnp.stack([w, draw(D, O)])),
+    ),
+    "copied": ((D, O), MATRIX, None, lambda w, x: x @ jax.device_put(jnp.array(w))),
+    "chosen": ((D, O), MATRIX, None, lambda w, x: x @ jnp.where(x[0, 0] > 0, w, 2 * w)),
+    "column sums": ((D, O), MATRIX, None, lambda w, x: x @ w - w.sum(0, keepdims=True)),
+    "stop_gradient": ((D, O), MATRIX, None, lambda w, x: x @ lax.stop_gradient(w)),
+    "barrier": ((D, O), MATRIX, None, lambda w, x: x @ lax.optimization_barrier((w, x))[0]),
+    "jit": ((D, O), MATRIX, None, lambda w, x: jax.jit(lambda w, x: (x @ w, w))(w, x)),
+    "remat": ((D, O), MATRIX, None, lambda w, x: jax.checkpoint(lambda w, x: jnp.tanh(x @ w))(w, x)),
+    "custom_vjp": ((D, O), MATRIX, None, with_vjp),
+    "custom_jvp": ((D, O), MATRIX, None, with_jvp),
+    "gradient": ((D, O), MATRIX, None, lambda w, x: jax.grad(lambda x: jnp.tanh(x @ w).sum())(x)),
+    "cond": ((D, O), MATRIX, None, lambda w, x: lax.cond(x[0, 0] > 0, lambda: x @ w, lambda: 2 * x @ w)),
+    "switch": ((D, O), MATRIX, None, lambda w, x: lax.switch(2, [lambda w: x @ w] * 2 + [lambda w: -x @ w], w)),
+    "for": ((D, O), MATRIX, None, loop),
+    "carried along": ((D, D), MATRIX, None, carried),
+    "layers": ((3, D, D), STACK, None, lambda w, x: lax.scan(lambda h, w: (jnp.tanh(h @ w), h), x, w)),
+    "layers backwards": ((3, D, D), STACK, None, lambda w, x: lax.scan(lambda h, w: (h @ w, h), x, w, reverse=True)),
+    "layers in time": ((3, D, D), STACK, None, nested),
+    "layer by number": ((3, D, D), STACK, None, lambda w, x: lax.fori_loop(0, 3, lambda i, h: jnp.tanh(h @ w[i]), x)),
+    "rows in a loop": ((D, O), NONE, None, lambda w, x: lax.scan(lambda c, w: (c + w, w[0]), x[0, :O], w)),
+    "conv": ((3, 3, 4, 8), ((0, 1, 2), (3,)), None, conv),
+    "conv, strided": ((4, 5, 4, 8), ((0, 1, 2), (3,)), None, partial(conv, strides=(2, 3), padding="VALID")),
+    "conv, dilated": ((3, 3, 4, 8), ((0, 1, 2), (3,)), None, partial(conv, rhs_dilation=(2, 1))),
+    "conv, holes and strides": (
+        (3, 3, 4, 8),
+        ((0, 1, 2), (3,)),
+        None,
+        partial(conv, strides=(2, 1), rhs_dilation=(2, 1)),
+    ),
+    "conv, transposed": (
+        (3, 3, 4, 8),
+        ((0, 1, 2), (3,)),
+        None,
+        partial(conv, lhs_dilation=(2, 2), padding=((1, 2), (2, 2))),
+    ),
+    "conv, grouped": ((3, 3, 2, 8), ((0, 1, 2), (3,)), None, partial(conv, feature_group_count=2)),
+    "conv, depthwise": ((3, 3, 1, 8), ((0, 1), (3,)), None, partial(conv, feature_group_count=4)),
+    "conv, cropped": ((3, 3, 4, 8), ((0, 1, 2), (3,)), None, partial(conv, padding=((-1, 0), (0, -2)))),
+    "conv, channels first": ((8, 4, 3, 3), ((1, 2, 3), (0,)), None, partial(conv, layout=("NCHW", "OIHW", "NCHW"))),
+    "conv, large window": ((9, 8, 4, 8), ((0, 1, 2), (3,)), None, conv),
+    "conv, bf16": (
+        (3, 3, 4, 8),
+        ((0, 1, 2), (3,)),
+        None,
+        lambda w, x: conv(w.astype(jnp.bfloat16), x.astype(jnp.bfloat16)) if x.dtype == jnp.bfloat16 else conv(w, x),
+    ),
+    "w as image": ((9, 8), NONE, "conv", lambda w, x: lax.conv(w[None, None], draw(1, 1, 3, 3), (1, 1), "SAME")),
+    "added": ((T, D), NONE, "tanh", lambda w, x: jnp.tanh(x + w)),
+    "squashed": ((D, O), MATRIX, "sin", lambda w, x: x @ jnp.sin(w)),
+    "masked": ((D, O), NONE, "mul", lambda w, x: x @ (w * STRIPES)),
+    "squared": ((D, O), NONE, "integer_pow", lambda w, x: (w**2).sum() + x),
+    "weight norm": ((D, O), MATRIX, "mul|square", lambda w, x: x @ (w / jnp.linalg.norm(w, axis=0, keepdims=True))),
+    "flattened": ((D, O), NONE, "reshape", lambda w, x: x @ w.ravel()[:40].reshape(D, 5)),
+    "maximum": ((D, O), NONE, "reduce_max", lambda w, x: w.max() * x),
+    "product of its own": ((D, O), MATRIX, "dot_general", lambda w, x: x @ w @ w.T @ (w @ w.T)),
+    "both in one loop": (
+        (D, D),
+        MATRIX,
+        "sin",
+        lambda w, x: lax.fori_loop(0, 3, lambda i, c: jnp.tanh(c @ w @ jnp.sin(w.T)), x),
+    ),
+    "changed in a loop": ((D, D), NONE, "scan", walked),
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_use_equals_its_dense_twin(name):
+    shape, axes, reason, use = USES[name]
+    x = jnp.asarray(draw(MEMBERS, T, D))
+    assert split_axes(use, jnp.zeros(shape), x[0])[""] == axes
+    rows, cols = axes if axes[0] else ((len(shape) - 2,), (len(shape) - 1,))
+    w = lazy(shape, rows, cols)
+    got, want = both(use, w, x)
+    for g, d in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert g.dtype == d.dtype
+        near = 3e-2 if g.dtype == jnp.bfloat16 else 4e-3 if "16" in name else 2e-5
+        scale = np.abs(np.nan_to_num(np.asarray(d, np.float32))).max()
+        assert_allclose(np.asarray(g, np.float32), np.asarray(d, np.float32), rtol=0, atol=near * max(scale, 1))
+    member = first(w)
+    if reason is None:
+        jax.eval_shape(lambda w, x: call(use, w, x, strict=True), member, x[0])
+    else:
+        with pytest.raises(ValueError, match=f"made dense: ({reason})"):
+            jax.eval_shape(lambda w, x: call(use, w, x, strict=True), member, x[0])
+
+
+# --- random programs --------------------------------------------------------------------------------------------
+
+STEPS = {
+    "transpose": lambda w: w.T,
+    "flip": lambda w: w[::-1],
+    "scale": lambda w: w * -0.7,
+    "rows": lambda w: w * jnp.linspace(0.5, 1.5, w.shape[0])[:, None],
+    "columns": lambda w: w / jnp.linspace(0.5, 1.5, w.shape[1])[None],
+    "crop": lambda w: w[1:, :-1],
+    "stride": lambda w: w[:, ::2],
+    "pad": lambda w: jnp.pad(w, ((1, 0), (0, 2)), constant_values=0.3),
+    "join": lambda w: jnp.concatenate([w, 2 * w], 1),
+    "sum": lambda w: w + 2 * w[::-1],
+    "move": lambda w: 1.0 - w,
+    "expand": lambda w: jnp.squeeze(w[:, None, :, None], (1, 3)),
+    "split": lambda w: w.reshape(1, *w.shape, 1).reshape(w.shape),
+    "halves": lambda w: sum(jnp.split(w, [w.shape[0] - 2])[1] * k for k in (1, 2)),
+    "place": lambda w: lax.dynamic_slice_in_dim(w, jnp.int32(1), w.shape[0] - 1),
+    "choose": lambda w: lax.select(jnp.bool_(True), w, w * 2),
+    "squash": jnp.tanh,
+    "jit": jax.jit(lambda w: w.T),
+    "remat": jax.checkpoint(lambda w: 3 * w),
+}
+
+
+def in_scan(x, w):
+    return lax.scan(lambda c, x: (c, x @ w), 0, x)[1]
+
+
+def in_while(x, w):
+    return lax.fori_loop(0, 2, lambda i, y: y * 0.5 + x @ w, jnp.zeros((len(x), w.shape[1])))
+
+
+def in_cond(x, w):
+    return lax.cond(x.sum() > 0, lambda: x @ w, lambda: x[::-1] @ w)
+
+
+ENDS = {"dot": lambda x, w: x @ w, "row": lambda x, w: x[0] @ w, "scan": in_scan, "while": in_while, "cond": in_cond}
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.sampled_from(sorted(STEPS)), max_size=4), st.lists(st.sampled_from(sorted(ENDS)), min_size=1))
+def test_random_programs_equal_their_dense_twins(steps, ends):
+    def program(w):
+        for step in steps:
+            w = STEPS[step](w)
+        return [ENDS[end](jnp.asarray(draw(4, w.shape[0])), w) for end in ends[:2]]
+
+    got, want = both(program, lazy((9, 12), *MATRIX))
+    for g, d in zip(got, want, strict=True):
+        assert_allclose(g, d, rtol=0, atol=2e-5 * max(1, np.abs(d).max()))
+
+
+# --- the compiled program ---------------------------------------------------------------------------------------
+
+N, HIDDEN = 7, 40
+
+
+def compiled(function, params, *args):
+    return jax.jit(lambda params, *args: by_member(function, params, *args)).lower(params, *args).compile()
+
+
+def cost(program):
+    """Floating-point operations, temporaries in bytes and dots of a compiled program."""
+    dots = len(re.findall(r" (?:dot|convolution)\(|__onednn|custom_call_target", program.as_text()))
+    return np.array([program.cost_analysis()["flops"], program.memory_analysis().temp_size_in_bytes, dots])
+
+
+def mlp(params, x):
+    for w in params[:-1]:
+        x = jnp.tanh(x @ w)
+    return x @ params[-1]
+
+
+def mlp_by_hand(params, x):
+    for i, w in enumerate(params):
+        x = x @ w.base + (x @ w.a[:, 0]) @ w.b[0].T
+        x = jnp.tanh(x) if i < len(params) - 1 else x
+    return x
+
+
+def over_time(policy, params, x):
+    def step(x, _):
+        x = jnp.cos(x + policy(params, x))
+        return x, x.sum()
+
+    return lax.scan(step, x, None, 11)[1].sum()
+
+
+def conv_net(params, x):
+    for w in params:
+        x = lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = jnp.tanh(x)
+    return x
+
+
+def conv_by_hand(params, x):
+    for w in params:
+        high, wide = x.shape[1:3]
+        y = lax.conv_general_dilated(x, w.base, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        places = jnp.einsum("nhwc,ijcr->nhwijr", jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), w.a[:, :, :, 0])
+        thin = sum(places[:, i : i + high, j : j + wide, i, j] for i in range(3) for j in range(3))
+        x = jnp.tanh(y + thin @ w.b[0, 0, 0].T)
+    return x
+
+
+DENSE = [lazy((24, HIDDEN), *MATRIX, 1, N), lazy((HIDDEN, 24), *MATRIX, 1, N)]
+KERNELS = [lazy((3, 3, 8, 16), (0, 1, 2), (3,), 1, N), lazy((3, 3, 16, 24), (0, 1, 2), (3,), 1, N)]
+PROGRAMS = {
+    "mlp": (mlp, mlp_by_hand, DENSE, (N, 5, 24)),
+    "mlp, one row": (mlp, mlp_by_hand, DENSE, (N, 24)),
+    "mlp over time": (partial(over_time, mlp), partial(over_time, mlp_by_hand), DENSE, (N, 24)),
+    "conv net": (conv_net, conv_by_hand, KERNELS, (N, 2, 9, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program_is_the_one_written_by_hand(name):
+    model, by_hand, params, shape = PROGRAMS[name]
+    x = jnp.asarray(draw(*shape))
+    program, twin = compiled(partial(call, model), params, x), compiled(by_hand, params, x)
+    assert_allclose(program(params, x), twin(params, x), rtol=2e-5, atol=2e-5)
+    assert_allclose(cost(program), cost(twin), rtol=0.02)
+    shapes = {tuple(sorted(map(int, found.split(",")))) for found in re.findall(r"f32\[([\d,]+)\]", program.as_text())}
+    for w in params:
+        assert tuple(sorted((N, *w.base.shape))) not in shapes
+
+
+def test_noise_is_drawn_outside_of_the_loop():
+    def member(key, x):
+        draws = [jax.random.normal(key, (2, n, 1)) for n in (24, HIDDEN)]
+        w = Lazy(jnp.ones((24, HIDDEN)), draws[0][0][:, None], draws[1][0][None])
+        v = Lazy(jnp.ones((HIDDEN, 24)), draws[1][1][:, None], draws[0][1][None])
+        return call(partial(over_time, mlp), [w, v], x)
+
+    text = jax.jit(jax.vmap(member)).lower(jax.random.split(jax.random.key(0), N), draw(N, 24)).compile().as_text()
+    blocks = {block.split()[0].lstrip("%"): block for block in re.split(r"\n(?=%|ENTRY)", text) if block.strip()}
+    rollouts = [body for body in re.findall(r"body=%([\w.\-]+)", text) if "cosine" in inside(blocks, body)]
+    assert rollouts
+    for body in rollouts:
+        assert "xor(" not in inside(blocks, body)
+
+
+def inside(blocks, name):
+    """A computation of a compiled program, with all that it calls."""
+    calls = re.findall(r"(?:calls|body|condition|to_apply)=%([\w.\-]+)", blocks[name])
+    return blocks[name] + "".join(inside(blocks, call) for call in calls)
+
+
+# --- what is said of it -----------------------------------------------------------------------------------------
+
+
+def test_dense_in_a_loop_is_made_before_it():
+    def task(params, x):
+        return lax.scan(lambda c, _: (jnp.tanh(c @ jnp.sin(params)), None), x, None, 5)[0]
+
+    jaxpr = jax.make_jaxpr(lambda w, x: call(task, w, x))(first(lazy((8, 8), *MATRIX)), draw(8))
+    loop = next(eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan")
+    assert [len(var.aval.shape) for var in loop.invars if len(var.aval.shape) > 1] == [2]
+
+
+def test_half_precision_is_summed_in_single():
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), first(lazy((64, 64), *MATRIX)))
+    half, x = half._replace(a=half.a * jnp.bfloat16(1e-3)), jnp.asarray(draw(64), jnp.bfloat16)
+    full = jax.tree.map(lambda x: x.astype(jnp.float32), half)
+    got = call(lambda w, x: jnp.dot(x, w, preferred_element_type=jnp.float32), half, x)
+    assert_allclose(got, x.astype(jnp.float32) @ densify(full), atol=1e-4)
+    assert call(lambda w, x: x @ w, half, x).dtype == jnp.bfloat16
+
+
+class Tagger:
+    """A task with parameters of its own: a tied embedding, layers to scan over, a table added, a leaf squashed."""
+
+    def init(self, key):
+        shapes = {
+            "embed": (50, 8),
+            "layers": (3, 8, 8),
+            "norm": (3, 8),
+            "place": (5, 8),
+            "gate": (8, 8),
+            "spare": (2, 2),
+        }
+        return jax.tree.map(lambda shape: jax.random.normal(key, shape), shapes, is_leaf=lambda x: type(x) is tuple), ()
+
+    def evaluate(self, params, state, key):
+        x = params["embed"][TOKENS] + params["place"]
+        layer = lambda x, w: (jnp.tanh(x @ w[0]) * w[1][None], None)  # noqa: E731
+        x, _ = lax.scan(layer, x, (params["layers"], params["norm"]))
+        return (x @ jnp.sin(params["gate"]) @ params["embed"].T).mean()
+
+
+def test_report_says_what_is_kept_and_why_not():
+    found = report(Tagger())
+    words = re.sub(r"test_lazy.py:\d+", "test_lazy.py:n", str(found))
+    assert re.sub(r" {2,}", " | ", words).splitlines() == [
+        "leaf | shape | rows | columns | uses",
+        "embed | 50,8 | 0 | 1 | gather, dot_general | kept lazy",
+        "gate | 8,8 | 0 | 1 | sin | made dense: sin (test_lazy.py:n)",
+        "layers | 3,8,8 | 1 | 2 | dot_general | kept lazy",
+        "norm | 3,8 | - | - | broadcast_in_dim | vector noise",
+        "place | 5,8 | - | - | add | vector noise",
+        "spare | 2,2 | - | - | not used",
+    ]
+    assert found.dense == ("gate",)
+
+
+def test_a_function_brings_its_parameters():
+    with pytest.raises(ValueError, match="give `params`"):
+        report(lambda params, key: params.sum())
+
+
+def test_without_lazy_leaves_a_function_is_called_as_it_is():
+    assert call(lambda params, x: (type(params), x), {"w": 1.0}, "text") == (dict, "text")

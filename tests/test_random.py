@@ -1,0 +1,59 @@
+"""The generator: test vectors, equality with JAX's own where it claims it, and each law's statistics."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from evo.random import draw, fold_in, threefry, words
+
+KNOWN = [  # Random123's known answers for threefry2x32-20: key, counter, result
+    ((0x00000000, 0x00000000), (0x00000000, 0x00000000), (0x6B200159, 0x99BA4EFE)),
+    ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+    ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+]
+KEY = jax.random.key(11)
+PINNED = ["0x508efb2c", "0x9375d35f", "0xc0de3f32", "0x37c5fa2c"]
+
+
+@pytest.mark.parametrize(("key", "counter", "result"), KNOWN)
+def test_known_answers(key, counter, result):
+    got = threefry(jnp.array(key, jnp.uint32), *(np.uint32(c) for c in counter))
+    assert tuple(int(word) for word in got) == result
+
+
+def test_fold_in_is_jaxs_own():
+    numbers = jnp.array([0, 1, 77, 2**31 - 1])
+    ours = jax.random.key_data(jax.vmap(lambda i: fold_in(KEY, i))(numbers))
+    assert_array_equal(ours, jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(KEY, i))(numbers)))
+
+
+def test_words_are_pinned_and_streams_differ():
+    assert [hex(int(w)) for w in words(jax.random.key(0), 4)] == PINNED
+    assert len({int(w) for stream in (0, 1) for w in words(KEY, 1000, stream)}) == 2000
+
+
+@pytest.mark.parametrize("law", ["normal", "bytes4", "sign"])
+def test_laws(law):
+    n = 1 << 20
+    x = np.asarray(draw(KEY, (n,), law), np.float64)
+    assert np.isfinite(x).all()
+    assert abs(x.mean()) < 5 / n**0.5
+    assert abs((x**2).mean() - 1) < 5 * max((x**2).std(), 1e-4) / n**0.5
+    assert abs((x**3).mean()) < 5 * (x**3).std() / n**0.5
+    neighbours = [(x[lag:] * x[:-lag]).mean() * n**0.5 for lag in (1, 2, 32, n // 2)]
+    assert np.abs(neighbours).max() < 5
+    kurtosis = {"normal": 3.0, "bytes4": 3 - 1.2 / 4, "sign": 1.0}[law]
+    assert abs((x**4).mean() - kurtosis) < 5 * max((x**4).std(), 1e-4) / n**0.5 + 1e-3
+
+
+@pytest.mark.parametrize("law", ["normal", "bytes4", "sign"])
+def test_members_are_uncorrelated_and_do_not_depend_on_the_vmap(law):
+    keys = jax.random.split(KEY, 64)
+    rows = jax.vmap(lambda key: draw(key, (50, 41), law))(keys)
+    assert_array_equal(rows[40], jax.vmap(lambda key: draw(key, (50, 41), law))(keys[32:])[8])
+    flat = np.asarray(rows).reshape(64, -1)
+    off = np.corrcoef(flat)[np.triu_indices(64, 1)] * flat.shape[1] ** 0.5
+    assert np.abs(off).max() < 5
+    assert abs(off.std() - 1) < 0.15

@@ -1,0 +1,191 @@
+"""Runs: the same seed gives the same bits, through kill and resume too; nothing already computed is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import evo
+from evo.strategies.es import ES
+from evo.task import Evaluation
+
+PARAMS = {"w": jnp.linspace(-1, 1, 12).reshape(4, 3), "b": jnp.zeros(3)}
+STRATEGY = ES(population=8, sigma=0.1, lr=0.1)
+
+
+def task(params, key):
+    y = jnp.array([1.0, -2.0, 0.5, 3.0]) @ params["w"] + params["b"]
+    return -((y - jnp.arange(3.0)) ** 2).sum() + 0.1 * jax.random.normal(key)
+
+
+def same(a, b):
+    jax.tree.map(assert_array_equal, a, b)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 12 generations, and its folder."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return evo.run(task, PARAMS, STRATEGY, generations=12, seed=3, out=out, checkpoint_every=5), out
+
+
+def test_a_run_learns_and_is_the_same_without_a_folder(whole):
+    result, _ = whole
+    again = evo.run(task, PARAMS, STRATEGY, generations=12, seed=3)
+    same(result.solution, again.solution)
+    assert result.metrics["mean"][-1] > result.metrics["mean"][0]
+    assert result.metrics["evaluations"].tolist() == [8 * (g + 1) for g in range(12)]
+
+
+def test_stopped_and_resumed_ends_the_same(whole, tmp_path):
+    seen = []
+    first = evo.run(
+        task, PARAMS, STRATEGY, generations=12, seed=3, out=tmp_path / "r", checkpoint_every=5,
+        on_generation=seen.append, stop=lambda: len(seen) == 7,
+    )  # fmt: skip
+    assert first.stopped
+    assert len(first.metrics["mean"]) == 7
+    rest = evo.run(task, PARAMS, STRATEGY, generations=12, seed=3, out=tmp_path / "r", checkpoint_every=5)
+    same(rest.solution, whole[0].solution)
+    assert_array_equal(rest.metrics["mean"], whole[0].metrics["mean"])
+
+
+def test_a_torn_checkpoint_is_passed_over(whole, tmp_path):
+    out = tmp_path / "r"
+    evo.run(task, PARAMS, STRATEGY, generations=11, seed=3, out=out, checkpoint_every=5)
+    for file in (out / "checkpoints" / "11").rglob("*"):
+        if file.is_file() and file.stat().st_size > 50 and "d/" in str(file):
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    rest = evo.run(task, PARAMS, STRATEGY, generations=12, seed=3, out=out, checkpoint_every=5)
+    same(rest.solution, whole[0].solution)
+    assert len(rest.metrics["mean"]) == 12
+
+
+@pytest.mark.parametrize("layout", [{"chunk": 3}, {"devices": 2}], ids=str)
+def test_layout_gives_the_same_run(whole, layout):
+    other = evo.run(task, PARAMS, STRATEGY, generations=12, seed=3, **layout)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-5), other.solution, whole[0].solution)
+
+
+def test_any_candidate_is_rebuilt(whole):
+    result, out = whole
+    run = evo.open(out, task=task)
+    assert run.generations == 12
+    assert_array_equal(run.metrics["best"], result.metrics["best"])
+    same(run.solution(), result.solution)
+    for g, i in [(0, 0), (7, 5), (11, 2)]:
+        again = evo.run(task, PARAMS, STRATEGY, generations=g + 1, seed=3)
+        assert_array_equal(run.fitness(g)[i], _fitness_of(run, g, i))
+        same(run.strategy_state(g + 1), again.state)
+    with pytest.raises(ValueError, match="generation 2 has members 0 to 7; got 8"):
+        run.member(2, 8)
+
+
+def _fitness_of(run, g, i):
+    """The recorded fitness, checked against the rebuilt member under its own luck."""
+    _, luck = run.engine.ask(g, run.strategy_state(g))
+    fitness = task(run.member(g, i), luck[i])
+    assert_allclose(fitness, run.fitness(g)[i], rtol=1e-5)
+    return run.fitness(g)[i]
+
+
+def test_a_second_generation_compiles_nothing(caplog):
+    with jax.log_compiles():
+        evo.run(task, PARAMS, STRATEGY, generations=6, on_generation=lambda row: caplog.records.append(row))
+    marks = [i for i, record in enumerate(caplog.records) if isinstance(record, dict)]
+    later = [r.getMessage() for r in caplog.records[marks[0] :] if not isinstance(r, dict)]
+    caplog.records.clear()
+    assert len(marks) == 6
+    assert not [m for m in later if "Compiling" in m]
+
+
+def test_invalid_members_are_counted_and_all_invalid_stops(tmp_path):
+    def half(params, key):
+        return jnp.where(params["w"][0, 0] > -1, jnp.nan, task(params, key))
+
+    result = evo.run(half, PARAMS, STRATEGY, generations=2, seed=3)
+    assert result.metrics["invalid"].max() >= 1
+    assert np.isfinite(result.metrics["mean"]).all()
+    with pytest.raises(evo.AllInvalid, match="no member of generation 0 had a finite fitness"):
+        evo.run(lambda params, key: jnp.nan, PARAMS, STRATEGY, generations=2, out=tmp_path / "r")
+    assert evo.open(tmp_path / "r", task=task).folder.checkpoints().generations() == [0]
+
+
+def test_tasks_state_is_absorbed_recorded_and_resumed(tmp_path):
+    class Count:
+        def init(self, key):
+            return PARAMS, {"seen": jnp.zeros((), jnp.int32)}
+
+        def evaluate(self, params, state, key):
+            return Evaluation(-(params["w"] ** 2).sum(), aux={"steps": jnp.ones((), jnp.int32) * 2})
+
+        def absorb(self, state, aux):
+            return {"seen": state["seen"] + aux["steps"].sum()}
+
+    for generations in (3, 5):
+        result = evo.run(Count(), None, STRATEGY, generations=generations, out=tmp_path / "r", eval_every=2)
+    assert result.task_state["seen"] == 5 * 8 * 2
+    assert result.metrics["steps"].tolist() == [16, 32, 48, 64, 80]
+    assert np.isfinite(result.metrics["eval_mean"]).tolist() == [False, True, False, True, False]
+    run = evo.open(tmp_path / "r", task=Count())
+    assert [int(run.task_state(g)["seen"]) for g in (0, 2, None)] == [0, 32, 80]
+
+
+SCRIPT = """
+import sys, evo
+sys.path.insert(0, {tests!r})
+from test_run import PARAMS, STRATEGY, task
+evo.run(task, PARAMS, STRATEGY, generations=400, seed=3, out={out!r}, checkpoint_every=3)
+print("done")
+"""
+
+
+def test_killed_at_a_random_moment_it_ends_the_same(tmp_path):
+    """SIGKILL twice, at moments drawn from the clock, then to the end."""
+    out, env = tmp_path / "r", os.environ | {"JAX_PLATFORMS": "cpu"}
+    script = SCRIPT.format(tests=str(Path(__file__).parent), out=str(out))
+    for after in (5, 60):
+        process = subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None and _lines(out) < after:
+            time.sleep(0.005)
+        time.sleep(time.time_ns() % 50 / 1000)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finished = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert "done" in finished.stdout
+    whole = evo.run(task, PARAMS, STRATEGY, generations=400, seed=3)
+    same(evo.open(out, task=task).solution(), whole.solution)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["generation"] for row in rows] == list(range(400))
+    assert_array_equal([row["mean"] for row in rows], whole.metrics["mean"])
+
+
+def _lines(out):
+    file = out / "metrics.jsonl"
+    return file.read_text().count("\n") if file.exists() else 0
+
+
+def test_folders_that_are_not_ours_are_refused(whole, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not a run folder"):
+        evo.run(task, PARAMS, STRATEGY, generations=1, out=tmp_path)
+    with pytest.raises(ValueError, match="already holds a run"):
+        evo.run(task, PARAMS, STRATEGY, generations=1, out=whole[1], resume=False)
+    with pytest.raises(ValueError, match="there is no run folder"):
+        evo.open(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="made by another task or strategy"):
+        evo.run(task, {**PARAMS, "more": jnp.zeros(2)}, STRATEGY, generations=13, seed=3, out=whole[1])
+    with pytest.raises(ValueError, match="needs `params`"):
+        evo.run(task, None, STRATEGY)
+    with pytest.raises(ValueError, match="`strategy` needs init, ask, bases, tell and solution"):
+        evo.run(task, PARAMS, "es")
