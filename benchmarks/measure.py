@@ -50,7 +50,13 @@ def rows(times: dict[str, list[float]], against: str, unit: str = "CPU ms") -> l
     """Medians, and the median over rounds of the ratio to `against`."""
     limit = times[against]
     return [
-        Row(name, 1e3 * statistics.median(t), unit, statistics.median(a / b for a, b in zip(t, limit, strict=True)), against)
+        Row(
+            name,
+            1e3 * statistics.median(t),
+            unit,
+            statistics.median(a / b for a, b in zip(t, limit, strict=True)),
+            against,
+        )
         for name, t in times.items()
     ]
 

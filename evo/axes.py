@@ -7,6 +7,7 @@ travels as an array that is as long as the leaf along this axis and of length 1 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Literal
 
 from evo.leaf import Params, path_of
-from evo.rules import VIEWS, picked
-from evo.walk import Track, shape_of, walk
+from evo.rules import VIEWS, aval_of, picked
+from evo.walk import STEPS, Track, shape_of, walk
 
 Axes = tuple[tuple[int, ...], tuple[int, ...]]  # the row axes and the column axes of a leaf; the others are stacked
 
@@ -54,7 +55,7 @@ def split_axes(task: Any, params: Params = None, *args: Any) -> dict[str, Axes]:
     uses = Uses([], set())
     rest = [None] * (len(closed.jaxpr.invars) - len(tracks))
     walk(closed.jaxpr, [*tracks, *rest], uses.visit)
-    found = {path: ((), ()) for path, track in zip(paths, tracks, strict=True) if track}
+    found: dict[str, Axes] = {path: ((), ()) for path, track in zip(paths, tracks, strict=True) if track}
     for use in reversed(uses.found):
         if use.pick not in uses.stacks:
             found[use.path] = (use.rows, use.cols)
@@ -98,20 +99,24 @@ class Uses(NamedTuple):
         elif name == "conv_general_dilated":
             outputs, *others = eqn.params["dimension_numbers"].rhs_spec
             self.product(tracks[1], others, [outputs])
-        elif name in ("gather", "dynamic_slice") and tracks[0] and any(map(picked, [eqn])):
+        elif name in ("gather", "dynamic_slice") and tracks[0] and picked(eqn):
             return [self.look_up(eqn, tracks[0])]
         elif name in VIEWS and tracks[0]:
             return moved(eqn, tracks[0])
         elif name == "optimization_barrier":
             return tracks
-        elif len(eqn.outvars) == 1:
+        elif len(eqn.outvars) == 1 and name not in STEPS:
             return [passed(eqn, tracks)]
         return [None] * len(eqn.outvars)
 
     def product(self, track: Track | None, contracted, free) -> None:
         """A product makes rows of what it contracts and columns of what it leaves."""
-        for path in dict.fromkeys(mark.path for mark in track.names) if track else ():
-            rows, cols, picks = [], [], set()
+        if track is None:
+            return
+        for path in dict.fromkeys(mark.path for mark in track.names):
+            rows: list[int] = []
+            cols: list[int] = []
+            picks: set[int] = set()
             for mark, factor in zip(track.names, track.factors, strict=True):
                 long = [i for i, n in enumerate(factor.shape[:-1]) if n > 1]
                 if mark.path == path and any(i in contracted for i in long):
@@ -140,7 +145,7 @@ class Uses(NamedTuple):
 def dot_roles(eqn: JaxprEqn, which: int) -> tuple[list[int], list[int]]:
     """The contracted and the free axes of one operand of a dot."""
     contracted, batch = (dims[which] for dims in eqn.params["dimension_numbers"])
-    ndim = eqn.invars[which].aval.ndim
+    ndim = aval_of(eqn.invars[which]).ndim
     return list(contracted), [i for i in range(ndim) if i not in (*contracted, *batch)]
 
 
@@ -165,13 +170,15 @@ def passed(eqn: JaxprEqn, tracks: list[Track | None]) -> Track | None:
     """
     out, joins = shape_of(eqn.outvars[0]), eqn.primitive.name in ("pad", "concatenate", "stack")
     alike = [t for t in tracks if t and (joins or t.base.shape == out.shape)]
-    small = [sum(n > 1 for n in var.aval.shape) < min(2, len(out.shape)) for var in eqn.invars]
+    small = [sum(n > 1 for n in aval_of(var).shape) < min(2, len(out.shape)) for var in eqn.invars]
     looked_up = any(mark.picks for t in alike for mark in t.names)
     if not alike or (looked_up and len(alike) > 1) or not all(t or s for t, s in zip(tracks, small, strict=True)):
         return None
     if not jnp.issubdtype(out.dtype, jnp.floating):
         return None
-    factors, names = (tuple(x for t in alike for x in t[i]) for i in (1, 2))
+    factors, names = (
+        tuple(itertools.chain(*parts)) for parts in zip(*((t.factors, t.names) for t in alike), strict=True)
+    )
     new = [eqn.params["axis"]] if eqn.primitive.name == "stack" else []
     return Track(out, tuple(stretched(factor, out, new) for factor in factors), names)
 

@@ -105,17 +105,18 @@ class Engine:
         members = self.ask(0, moment.state)
         runtime, first = self.runtime.fit(self.program, size(members[0]), moment, *members)
         second = None
-        if self.again is not None:
-            shapes = jax.eval_shape(self.program(runtime), moment, *members)
-            shapes = jax.eval_shape(self.again, 0, moment.state, members[0], shapes._replace(aux=None))
+        again = self.again
+        if again is not None:
+            scores = jax.eval_shape(self.program(runtime), moment, *members)
+            shapes = jax.eval_shape(again, 0, moment.state, members[0], scores._replace(aux=None))
             _, second = self.runtime.fit(self.program, size(shapes[0]), moment, *shapes)
 
         def judged(generation: int, moment: Moment) -> tuple[Genome, Evaluation]:
             genome, luck = self.ask(generation, moment.state)
             evaluation = first(moment, genome, luck)
-            if second is None:
+            if again is None or second is None:
                 return genome, evaluation
-            looked, luck = self.again(generation, moment.state, genome, evaluation._replace(aux=None))
+            looked, luck = again(generation, moment.state, genome, evaluation._replace(aux=None))
             return _joined((genome, evaluation), (looked, second(moment, looked, luck)))
 
         return judged
@@ -151,5 +152,6 @@ class Engine:
     def _again(self, generation, state, genome, evaluation):
         key_ask, key_task = self._keys(generation)
         key_again = jax.random.fold_in(key_ask, 0xA6A1)
-        genome, trial = self.strategy.again(key_again, state, genome, evaluation)
+        look: Any = self.strategy  # `again` is optional, so no part of the protocol
+        genome, trial = look.again(key_again, state, genome, evaluation)
         return genome, luck(key_task, trial)

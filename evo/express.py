@@ -6,6 +6,7 @@ Axes: `k` genes, `p` parents, `r` rank; a leaf's own axes are rows, columns or s
 from __future__ import annotations
 
 import fnmatch
+import functools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from jaxtyping import Array
 
 from evo.genome import Genome
 from evo.lazy import Lazy, densify
+from evo.leaf import path_of
 from evo.noise import Frozen, LowRank, Noise
 from evo.random import fold_in
 
@@ -158,11 +160,6 @@ def _check_rank(leaves: list[Leaf], shapes: list[tuple[int, ...]]):
             )
 
 
-def path_of(path) -> str:
-    """A leaf's path as a string, `layers/0/kernel`."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def matches(path: str, glob: str) -> bool:
     """Whether a leaf's path matches a glob, in which `**/` stands for any number of folders, none included."""
     return fnmatch.fnmatchcase(path, glob) or (glob.startswith("**/") and fnmatch.fnmatchcase(path, glob[3:]))
@@ -177,7 +174,8 @@ def express(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Para
     if genome.parents is None:
         base = bases
     else:
-        base = jax.tree.map(lambda rows: _mixed(rows, genome.parents, genome.mix), bases)
+        parents, mix = genome.parents, genome.mix
+        base = jax.tree.map(lambda rows: _mixed(rows, parents, mix), bases)
     leaves, tree = jax.tree.flatten(base)
     chosen = plan(noise, base).of(base)
     put = [leaf.put(x, genome.key, genome.scale) for leaf, x in zip(chosen, leaves, strict=True)]
@@ -188,10 +186,8 @@ def _mixed(rows: Array, parents: Array, mix: Array | None) -> Array:
     """sum_p mix_p rows[parents_p]; a single parent that isn't scaled is taken as it stands, integers too."""
     if mix is None or not jnp.issubdtype(rows.dtype, jnp.floating):
         return rows[parents[0]]
-    return sum(
-        (mix[p].astype(rows.dtype) * rows[parents[p]] for p in range(1, len(parents))),
-        mix[0].astype(rows.dtype) * rows[parents[0]],
-    )
+    scaled = [mix[p].astype(rows.dtype) * rows[parents[p]] for p in range(len(parents))]
+    return functools.reduce(jnp.add, scaled)
 
 
 def express_dense(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Params:

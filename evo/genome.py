@@ -57,5 +57,5 @@ def dense_rows(n: int, dtype=jnp.float32) -> Genome:
 def part(genome: Genome, start: int, stop: int) -> Genome:
     """Members start to stop, which must not cut through a shared row of keys."""
     shared = size(genome) // genome.key.shape[0]
-    rows = jax.tree.map(lambda x: x[start:stop], genome._replace(key=None))
-    return rows._replace(key=genome.key[start // shared : stop // shared])
+    scale, parents, mix = jax.tree.map(lambda x: x[start:stop], genome[1:])
+    return Genome(genome.key[start // shared : stop // shared], scale, parents, mix)

@@ -1,9 +1,10 @@
 """Lazy leaves: unmodified JAX functions, evaluated with parameters that are a shared array plus thin factors.
 
-`call` traces a function once and evaluates what it traced equation by equation, with the rules of `evo.rules`. The
-function knows nothing of it. A parameter has to come in through `params`: arrays that the function closes over are
-constants. As under `jit`, no Python control flow on values. Custom derivative rules of functions that a lazy leaf
-reaches are dropped: `call` is for evaluation, not for gradients.
+`call` traces a function once and evaluates what it traced equation by equation, with the rules of `evo.rules`,
+`evo.linear` and `evo.products`. The function knows nothing of it. A parameter has to come in through `params`: arrays
+that the function closes over are constants. As under `jit`, no Python control flow on values. Custom derivative rules
+of functions that a lazy leaf reaches are dropped: `call` is for evaluation, not for gradients. Under `jax.shard_map`
+it wants `check_vma=False`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,6 @@ def call(function: Callable, params: Params, *args: Any, strict: bool = False) -
         named = jax.tree_util.tree_leaves_with_path(params, is_leaf=is_lazy)
         refuse(closed.jaxpr, [(path_of(path), leaf) for path, leaf in named])
     inputs = [Held(leaf) if is_lazy(leaf) else jnp.asarray(leaf) for leaf in leaves]
-    consts, args = (list(map(jnp.asarray, arrays)) for arrays in (closed.consts, jax.tree.leaves(args)))
-    outs = evaluate(closed.jaxpr, consts, [*inputs, *args])
+    consts, rest = (list(map(jnp.asarray, arrays)) for arrays in (closed.consts, jax.tree.leaves(args)))
+    outs = evaluate(closed.jaxpr, consts, [*inputs, *rest])
     return jax.tree.unflatten(jax.tree.structure(out), map(settle, outs))

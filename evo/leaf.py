@@ -32,7 +32,7 @@ def is_lazy(x) -> bool:
 
 def dense(leaf: Lazy | Array) -> Array:
     """The leaf as an ordinary array: the slow twin of every rule. Sums in float32 and rounds once."""
-    if not is_lazy(leaf):
+    if not isinstance(leaf, Lazy):
         return leaf
     wide = wider(leaf.base.dtype)
     a, b, rank = leaf.a.astype(wide), leaf.b.astype(wide), leaf.a.shape[-1]

@@ -45,11 +45,13 @@ def tensorboard() -> Open:
     @contextmanager
     def open(out: Path, config: dict[str, Any]) -> Iterator[Log]:
         with SummaryWriter(str(out / "tensorboard")) as writer:
-            yield (
-                lambda row: (
-                    [writer.add_scalar(k, v, row["generation"]) for k, v in row.items() if v is not None] and None
-                )
-            )
+
+            def log(row: dict[str, Any]):
+                for name, value in row.items():
+                    if value is not None:
+                        writer.add_scalar(name, value, row["generation"])
+
+            yield log
 
     return open
 

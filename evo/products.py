@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -15,14 +16,14 @@ from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
 from evo.leaf import UNROLL, Lazy, is_lazy, wider
-from evo.rules import base_of, bind, rule
+from evo.rules import aval_of, base_of, bind, rule
 
 WINDOWS = 64  # up to this many window places a convolution is shifts of one product
 
 
 def shared(eqn: JaxprEqn, *operands) -> Array:
     """The product as it stands, with the base for the leaf, not rounded yet."""
-    wide = wider(eqn.outvars[0].aval.dtype)
+    wide = wider(aval_of(eqn.outvars[0]).dtype)
     return bind(eqn, *map(base_of, operands), preferred_element_type=wide)[0]
 
 
@@ -35,21 +36,21 @@ def _(eqn, lhs, rhs):
     w, lw, x, lx = (lhs, left, rhs, right) if is_lazy(lhs) else (rhs, right, lhs, left)
     total = shared(eqn, lhs, rhs)
     total += thin_part(w, lw, x, lx, out, total.dtype, eqn.params["precision"])
-    return [total.astype(eqn.outvars[0].aval.dtype)]
+    return [total.astype(aval_of(eqn.outvars[0]).dtype)]
 
 
 def labels_of(eqn: JaxprEqn) -> tuple[list[int], list[int], list[int]]:
     """A number for each axis of a dot's operands and of its output, as einsum has letters."""
     (lc, rc), (lb, rb) = eqn.params["dimension_numbers"]
-    left = list(range(eqn.invars[0].aval.ndim))
-    right = [len(left) + axis for axis in range(eqn.invars[1].aval.ndim)]
+    left = list(range(aval_of(eqn.invars[0]).ndim))
+    right = [len(left) + axis for axis in range(aval_of(eqn.invars[1]).ndim)]
     for i, j in zip((*lc, *lb), (*rc, *rb), strict=True):
         right[j] = left[i]
     out = [left[i] for i in lb] + [i for i in left if i not in right] + [j for j in right if j not in left]
     return left, right, out
 
 
-def thin_part(w: Lazy, lw, x: Array, lx, out, dtype, precision) -> Array:
+def thin_part(w: Lazy, lw, x: Array, lx, out, dtype, precision) -> Any:
     """sum_r (x a_r) b_r: x with the factor that holds most of what is contracted, then with the other.
 
     Returns the output's axes, of length 1 where nothing varies. The second step of a small rank is elementwise where x
@@ -104,7 +105,7 @@ def _(eqn, x, w):
     spread = spread.reshape(*spread.shape[:-2], -1)
     batch, feature, *space = eqn.params["dimension_numbers"].out_spec
     order = sorted(range(spread.ndim), key=lambda i: [batch, *space, feature][i])
-    return [(total + spread.transpose(order)).astype(eqn.outvars[0].aval.dtype)]
+    return [(total + spread.transpose(order)).astype(aval_of(eqn.outvars[0]).dtype)]
 
 
 def window_and_outputs(eqn: JaxprEqn, w: Lazy) -> tuple[Array, Array] | None:
@@ -129,11 +130,11 @@ def slides(eqn: JaxprEqn) -> bool:
 
 def places(eqn: JaxprEqn) -> list[int]:
     """How many places a window has along each axis, once the phases of a stride are channels."""
-    shape, (_, _, *space) = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec
+    shape, (_, _, *space) = aval_of(eqn.invars[1]).shape, eqn.params["dimension_numbers"].rhs_spec
     return [-(-shape[axis] // s) for axis, s in zip(space, eqn.params["window_strides"], strict=True)]
 
 
-def slide(eqn: JaxprEqn, x: Array, window: Array, total: Array) -> Array:
+def slide(eqn: JaxprEqn, x: Array, window: Array, total: Array) -> Any:
     """[batch, *space, g, r]: one product of each position with all places of the window, shifted and summed.
 
     A convolution whose kernel differs by member is slow, on CPU above all; this one is a matmul and additions.
@@ -157,6 +158,8 @@ def slide(eqn: JaxprEqn, x: Array, window: Array, total: Array) -> Array:
     batch, group, channel, rank, *axes = range(4 + 3 * dims)
     space, phase, place = axes[:dims], axes[dims : 2 * dims], axes[2 * dims :]
     out = [batch, *space, group, *place, rank]
+    if x.dtype != window.dtype:
+        x, window = x.astype(total.dtype), window.astype(total.dtype)
     how = {"precision": p["precision"], "preferred_element_type": total.dtype}
     every = jnp.einsum(x, [batch, *space, *phase, group, channel], window, [*place, *phase, channel, rank], out, **how)
     terms = []
@@ -181,7 +184,7 @@ def convolve(eqn: JaxprEqn, x: Array, window: Array, total: Array) -> Array:
     """[batch, *space, g, r] by a convolution, for what `slide` can't do."""
     p, dims = eqn.params, window.ndim - 2
     groups, (lhs, _, out) = p["feature_group_count"], p["dimension_numbers"]
-    kernel = jnp.tile(window.transpose(dims + 1, dims, *range(dims)), (groups, *[1] * (dims + 1)))
+    kernel = jnp.tile(window.astype(x.dtype).transpose(dims + 1, dims, *range(dims)), (groups, *[1] * (dims + 1)))
     thin = lax.conv_general_dilated(
         x,
         kernel,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax.extend.core import JaxprEqn
+from jax.extend.core import Jaxpr, JaxprEqn
 
 from evo.axes import Axes, dry, split_axes
 from evo.leaf import Lazy, Params, path_of
@@ -87,9 +88,10 @@ def tracked(path: str, leaf: jax.ShapeDtypeStruct, axes: Axes) -> Track:
     return Track(leaf, (a, b), (path,))
 
 
-def follow(jaxpr, tracks: list[Track | None]) -> tuple[list, list]:
+def follow(jaxpr: Jaxpr, tracks: Sequence[Track | None]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Every use of every leaf, and those that need it dense, as (path, words) in order of appearance."""
-    uses, dense = [], []
+    uses: list[tuple[str, str]] = []
+    dense: list[tuple[str, str]] = []
 
     def visit(eqn: JaxprEqn, tracks: list[Track | None]) -> list[Track | None]:
         plain = [t for t in tracks if t and not t.factors]
@@ -107,7 +109,7 @@ def follow(jaxpr, tracks: list[Track | None]) -> tuple[list, list]:
     return uses, dense
 
 
-def counted(found: list, path: str) -> tuple[str, ...]:
+def counted(found: list[tuple[str, str]], path: str) -> tuple[str, ...]:
     """The words for one leaf, each once, with how often."""
     counts = Counter(words for name, words in found if name == path)
     return tuple(words if n == 1 else f"{words} x{n}" for words, n in counts.items())
@@ -116,14 +118,15 @@ def counted(found: list, path: str) -> tuple[str, ...]:
 def place(eqn: JaxprEqn) -> str:
     """Where in the user's code an equation comes from, as ` (model.py:12)`."""
     traceback = eqn.source_info.traceback
-    for frame in traceback.frames if traceback else ():
+    frames: Sequence[Any] = traceback.frames if traceback else ()
+    for frame in frames:
         folder = Path(frame.file_name).parts
         if "site-packages" not in folder and "evo" not in folder[-2:-1]:
             return f" ({Path(frame.file_name).name}:{frame.line_num})"
     return ""
 
 
-def refuse(jaxpr, leaves: list[tuple[str, Any]]) -> None:
+def refuse(jaxpr: Jaxpr, leaves: list[tuple[str, Any]]) -> None:
     """Raise a ValueError if one of these leaves (path, value) has to be made dense by what it goes through."""
     tracks = [
         Track(shape_of(leaf.base), (shape_of(leaf.a), shape_of(leaf.b)), (path,)) if isinstance(leaf, Lazy) else None

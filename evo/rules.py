@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -28,6 +29,11 @@ def bind(eqn: JaxprEqn, *values: Array, **changed) -> list[Array]:
     with eqn.ctx.manager:
         out = eqn.primitive.bind(*values, **(eqn.primitive.get_bind_params(eqn.params) | changed))
     return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def aval_of(var) -> Any:
+    """The shape and dtype of a variable."""
+    return var.aval
 
 
 def rule(*primitives: str):
@@ -118,7 +124,8 @@ def runs(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int], li
     """The shortest runs of axes of `old` and `new` that hold the same numbers."""
     found, i, j = [], 0, 0
     while i < len(old) or j < len(new):
-        left, right = [], []
+        left: list[int] = []
+        right: list[int] = []
         while True:
             m, n = math.prod(old[k] for k in left), math.prod(new[k] for k in right)
             if (left or right) and m == n:
@@ -136,9 +143,9 @@ def runs(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int], li
 @view("slice")
 def _(x, shape, params):
     strides = params["strides"] or (1,) * len(shape)
-    cuts = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
-    cuts = [cut if full(x, shape, axis) else (0, 1, 1) for axis, cut in enumerate(cuts)]
-    return lax.slice(x, *zip(*[*cuts, (0, x.shape[-1], 1)], strict=True))
+    cuts = enumerate(zip(params["start_indices"], params["limit_indices"], strides, strict=True))
+    own = [cut if full(x, shape, axis) else (0, 1, 1) for axis, cut in cuts]
+    return lax.slice(x, *zip(*own, (0, x.shape[-1], 1), strict=True))
 
 
 @view("split")
@@ -167,9 +174,9 @@ def _(x, shape, params):
 def _(x, shape, params, *starts):
     own = [full(x, shape, axis) for axis in range(len(shape))]
     zero = jnp.zeros((), starts[0].dtype if starts else jnp.int32)
-    starts = [start if mine else zero for start, mine in zip(starts, own, strict=True)]
+    first = [start if mine else zero for start, mine in zip(starts, own, strict=True)]
     sizes = [size if mine else 1 for size, mine in zip(params["slice_sizes"], own, strict=True)]
-    return lax.dynamic_slice(x, [*starts, zero], [*sizes, x.shape[-1]])
+    return lax.dynamic_slice(x, [*first, zero], [*sizes, x.shape[-1]])
 
 
 @view("copy", "stop_gradient", "name", "reduce_precision", "sharding_constraint", "device_put")
@@ -215,7 +222,7 @@ def _(x, shape, params, indices):
 
 def picked(eqn: JaxprEqn) -> list[int]:
     """The axes of its operand in which an equation looks up single entries, at places that only the data knows."""
-    shape, sizes = eqn.invars[0].aval.shape, eqn.params["slice_sizes"]
+    shape, sizes = aval_of(eqn.invars[0]).shape, eqn.params["slice_sizes"]
     numbers = eqn.params.get("dimension_numbers")
     axes = range(len(shape)) if numbers is None else numbers.start_index_map
     return [axis for axis in axes if sizes[axis] == 1 < shape[axis]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from evo import runtime as runtimes
-from evo.checkpoint import Checkpoints, flatten, unflatten
+from evo.book import Blank, Book, bound
 from evo.engine import Engine, Moment, settle, start
 from evo.experiment import written
-from evo.express import Plan
-from evo.folder import Folder, columns
+from evo.folder import columns
 from evo.strategy import Strategy
 from evo.task import Evaluation, Params, Task
 
-SMALL = 1 << 16  # bytes of task state that are recorded with every generation
 FRESH = 0xE7A1  # what the keys of evaluations on fresh luck fold in, so that no generation shares them
 
 
@@ -67,13 +65,9 @@ def run(
     """
     _check(strategy, generations, checkpoint_every)
     engine, moment, params = prepare(task, params, strategy, seed, replace(runtimes.over(devices), chunk=chunk))
-    folder = Folder(Path(out)) if out is not None else None
-    there = folder is not None and folder.exists()
-    if there and not resume:
-        raise ValueError(f"{folder.path} already holds a run. Choose another `out`, or resume it.")
     text = config or written(task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk)
-    book = Book(folder, folder.checkpoints(keep) if folder else None, checkpoint_every)
-    moment, rows = book.resume(moment, engine) if there else book.begin(moment, text, engine, params)
+    book = Blank() if out is None else bound(Path(out), resume, keep, checkpoint_every)
+    moment, rows = book.open(moment, text, engine, params)
     stopped = False
     for reached, row in search(engine, moment, rows, generations, book, eval_every, eval_episodes):
         moment = reached
@@ -100,11 +94,19 @@ def prepare(task, params, strategy, seed: int, runtime: runtimes.Runtime) -> tup
 
 
 def search(
-    engine: Engine, moment: Moment, rows: list, generations: int, book: Book, eval_every: int, eval_episodes: int
+    engine: Engine,
+    moment: Moment,
+    rows: list,
+    generations: int,
+    book: Book | Blank,
+    eval_every: int,
+    eval_episodes: int,
 ) -> Iterator[tuple[Moment, dict[str, Any]]]:
     """The generations that `rows` lacks, one after another."""
     began = time.perf_counter() - (rows[-1]["seconds"] if rows else 0.0)
-    judged = engine.compile(moment) if len(rows) < generations else None
+    if len(rows) >= generations:
+        return
+    judged = engine.compile(moment)
     total = {name: rows[-1][name] if rows else 0 for name in ("evaluations", "steps")}
     for generation in range(len(rows), generations):
         genome, evaluation = judged(generation, moment)
@@ -147,84 +149,14 @@ def steps_of(evaluation: Evaluation) -> int:
     return int(np.asarray(aux["steps"], np.int64).sum()) if isinstance(aux, dict) and "steps" in aux else 0
 
 
-@dataclass(frozen=True)
-class Book:
-    """What is written down of a run; nothing without a folder."""
-
-    folder: Folder | None
-    checkpoints: Checkpoints | None
-    every: int
-
-    def begin(self, moment: Moment, config: str, engine: Engine, params: Params) -> tuple[Moment, list[dict]]:
-        """Write the folder's fixed files and the first checkpoint: where the run stands, and its rows so far."""
-        if self.folder is not None:
-            noise = getattr(engine.strategy, "noise", None)
-            self.folder.begin(config, noise if isinstance(noise, Plan) else None, params)
-            self.checkpoint(0, moment, force=True)
-        return moment, []
-
-    def resume(self, moment: Moment, engine: Engine) -> tuple[Moment, list[dict]]:
-        """Go on from the last whole checkpoint: where the run stands, and its rows so far."""
-        done = min(len(self.folder.rows()), len(self.folder.records))
-        found = self.checkpoints.latest(done)
-        if found is None:
-            raise ValueError(f"{self.folder.path} has no checkpoint that can be read; start again in another folder.")
-        generation, arrays = found
-        self.checkpoints.cut(generation)
-        self.folder.cut(generation)
-        moment = jax.device_put(unflatten(arrays, moment), engine.runtime.everywhere)
-        return moment, self.folder.rows()
-
-    def record(self, generation: int, evaluation: Evaluation, task_state: Any):
-        """Keep what everyone scored, and the task's state they were judged under."""
-        if self.folder is None:
-            return
-        arrays = {"fitness": np.asarray(evaluation.fitness)}
-        if evaluation.descriptor is not None:
-            arrays["descriptor"] = np.asarray(evaluation.descriptor)
-        state = {f"task.{name.replace('/', '.')}": x for name, x in flatten(task_state).items()}
-        if sum(x.nbytes for x in state.values()) <= SMALL:
-            arrays |= state
-        self.folder.records.append(generation, arrays)
-
-    def log(self, row: dict[str, Any]):
-        if self.folder is not None:
-            self.folder.log(row)
-
-    def checkpoint(self, generation: int, moment: Moment, force: bool = False):
-        """Write a checkpoint when one is due; one that falls due while another is being written is left out."""
-        if self.checkpoints is None:
-            return
-        if not force and (generation % self.every or self.checkpoints.busy()):
-            return
-        if generation not in self.checkpoints.generations():
-            self.checkpoints.save(generation, moment)
-
-    def close(self, generation: int, moment: Moment, solution: Params):
-        """The last checkpoint, and the solution."""
-        if self.folder is None:
-            return
-        self.checkpoint(generation, moment, force=True)
-        self.folder.save("solution", solution)
-        self.folder.save("task", moment.task_state)
-        self.checkpoints.finish()
-        self.checkpoints.close()
-
-    def where(self, generation: int) -> str:
-        """For an error: what is left of the run."""
-        if self.folder is None:
-            return "check the task's arithmetic, or lower `sigma`."
-        self.checkpoints.finish()
-        return f"the state before it is kept in {self.folder.path / 'checkpoints' / str(generation)}."
-
-
 def _check(strategy: Any, generations: int, checkpoint_every: int):
     if not isinstance(strategy, Strategy):
         raise ValueError(f"`strategy` needs init, ask, bases, tell and solution (evo.strategy); got {strategy!r}.")
     if generations < 1 or checkpoint_every < 1:
         raise ValueError(f"`generations` and `checkpoint_every` are at least 1; got {generations}, {checkpoint_every}.")
-    if generations > getattr(strategy, "horizon", generations):
+    horizon = getattr(strategy, "horizon", generations)
+    if generations > horizon:
         raise ValueError(
-            f"`horizon` is the longest run that {type(strategy).__name__} keeps a record of: {strategy.horizon} "
-            f"generations; got {generations}. Raise `horizon`."
+            f"`horizon` is the longest run that {type(strategy).__name__} keeps a record of: {horizon} generations; "
+            f"got {generations}. Raise `horizon`."
         )

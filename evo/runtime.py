@@ -117,8 +117,8 @@ class Runtime:
         chunk = self.chunk or math.ceil(n / self.devices)
         while True:
             runtime = replace(self, chunk=chunk)
-            place = {} if self.mesh is None else dict.fromkeys(("in_shardings", "out_shardings"), self.everywhere)
-            compiled = jax.jit(program(runtime), **place).lower(*args).compile()
+            where = None if self.mesh is None else self.everywhere
+            compiled = jax.jit(program(runtime), in_shardings=where, out_shardings=where).lower(*args).compile()
             needs = temporaries(compiled)
             if self.chunk or chunk == 1 or needs <= limit:
                 return runtime, compiled

@@ -35,15 +35,13 @@ def evaluate(jaxpr: Jaxpr, consts: Sequence[Array], args: Sequence[Value]) -> li
     env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
     for eqn in jaxpr.eqns:
         values = [read(env, var) for var in eqn.invars]
-        if any(isinstance(v, Held) for v in values):
-            outs = FLOW.get(eqn.primitive.name, apply)(eqn, values)
-        else:
-            outs = bind(eqn, *values)
+        lazy = any(isinstance(v, Held) for v in values)
+        outs = FLOW.get(eqn.primitive.name, apply)(eqn, values) if lazy else bind(eqn, *values)
         env.update(zip(eqn.outvars, outs, strict=True))
     return [read(env, var) for var in jaxpr.outvars]
 
 
-def read(env: dict, var) -> Value:
+def read(env: dict, var) -> Any:
     return var.val if isinstance(var, Literal) else env[var]
 
 
@@ -56,10 +54,10 @@ def settle(value: Value) -> Array:
 
 def apply(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
     """One equation, some of whose operands are lazy. What is a view of a leaf with a twin has a twin too."""
-    held = [v if isinstance(v, Held) else Held(v) for v in values]
-    outs, _ = attempt(eqn, [v.lazy for v in held], [v.twin for v in held])
-    twins = [None] * len(outs)
-    if any(map(is_lazy, outs)) and any(v.twin is not None for v in held):
+    ready = [v.twin if isinstance(v, Held) else None for v in values]
+    outs, _ = attempt(eqn, [v.lazy if isinstance(v, Held) else v for v in values], ready)
+    twins: Sequence[Array | None] = [None] * len(outs)
+    if any(map(is_lazy, outs)) and any(twin is not None for twin in ready):
         twins = bind(eqn, *map(settle, values))
     return [Held(out, twin) if is_lazy(out) else out for out, twin in zip(outs, twins, strict=True)]
 
@@ -102,8 +100,8 @@ def while_loop(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
     parts = loop_of(eqn)
     still, held, moving = carried(parts, values)
     programs = []
-    for body, own in zip(parts.bodies, parts.consts, strict=True):
-        jaxpr, closed = opened(body)
+    for program, own in zip(parts.bodies, parts.consts, strict=True):
+        jaxpr, closed = opened(program)
         programs.append((jaxpr, closed, *hoist(jaxpr, values[own], still, held, moving)))
 
     def run(program, carry):
@@ -115,20 +113,22 @@ def while_loop(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
 
     def body(carry):
         new = [v for v, s in zip(run(programs[1], carry), still, strict=True) if not s]
-        on = going(carry) if batched else None
-        return [_where(on, after, before) for after, before in zip(new, carry, strict=True)] if batched else new
+        if not batched:
+            return new
+        on = going(carry)
+        return [where_on(on, after, before) for after, before in zip(new, carry, strict=True)]
 
-    batched = jax.eval_shape(going, moving).shape != ()  # a loop under vmap: each row stops by itself
+    batched = jax.eval_shape(going, moving).shape != ()  # a loop that the function itself maps: rows stop one by one
     new = lax.while_loop(lambda carry: going(carry).any(), body, moving)
     return merge(still, held, new)
 
 
-def _where(on: Array, after: Array, before: Array) -> Array:
+def where_on(on: Array, after: Array, before: Array) -> Array:
     """`after` in the rows (leading axes) that go on, `before` in the others."""
     return jnp.where(lax.broadcast_in_dim(on, after.shape, range(on.ndim)), after, before)
 
 
-def carried(parts: Loop, values: list[Value]) -> tuple[list[bool], list[Held], list[Array]]:
+def carried(parts: Loop, values: list[Value]) -> tuple[list[bool], list[Value], list[Array]]:
     """Which carries are lazy and untouched, so constants; those; and all others, made dense."""
     carry = values[parts.carry]
     still = [kept and isinstance(v, Held) for kept, v in zip(parts.kept, carry, strict=True)]
@@ -136,7 +136,7 @@ def carried(parts: Loop, values: list[Value]) -> tuple[list[bool], list[Held], l
     return still, held, [settle(v) for v, s in zip(carry, still, strict=True) if not s]
 
 
-def merge(still: Sequence[bool], held: Sequence[Value], moving: Sequence[Value]) -> list[Value]:
+def merge(still: Sequence[bool], held: Sequence[Any], moving: Sequence[Any]) -> list[Any]:
     """The carries in their order."""
     first, second = iter(held), iter(moving)
     return [next(first) if s else next(second) for s in still]

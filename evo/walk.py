@@ -64,6 +64,8 @@ def body_of(eqn: JaxprEqn) -> Jaxpr | ClosedJaxpr:
 def loop_of(eqn: JaxprEqn) -> Loop:
     """A scan or a while in parts."""
     n = len(eqn.invars)
+    bodies: tuple[Jaxpr | ClosedJaxpr, ...]
+    consts: tuple[slice, ...]
     if eqn.primitive.name == "scan":
         bodies = (eqn.params["jaxpr"],)
         inner = opened(bodies[0])[0]
@@ -92,7 +94,8 @@ def attempt(eqn: JaxprEqn, values: list, twins: Sequence[Array | None] = ()) -> 
 
     `twins` are dense forms that exist already. Returns the outputs and which operands were needed dense.
     """
-    rule, values, lost = RULES.get(eqn.primitive.name), list(values), []
+    rule, values = RULES.get(eqn.primitive.name), list(values)
+    lost: list[int] = []
     for i in sorted((i for i, v in enumerate(values) if is_lazy(v)), key=lambda i: values[i].base.size):
         outs = rule(eqn, *values) if rule else NotImplemented
         if outs is not NotImplemented:
@@ -104,22 +107,26 @@ def attempt(eqn: JaxprEqn, values: list, twins: Sequence[Array | None] = ()) -> 
 
 def look(eqn: JaxprEqn, tracks: Sequence[Track | None]) -> tuple[list[Track | None], list[Track]]:
     """What evaluating an equation would give, and which leaves it would make dense."""
-    lost = [i for i, t in enumerate(tracks) if t is not None]
-    outs = [None] * len(eqn.outvars)
+    found = {i: t for i, t in enumerate(tracks) if t is not None}
     if eqn.primitive.name in RULES:
         outs, lost = trial(eqn, tracks)
-    names = tuple(dict.fromkeys(n for i, t in enumerate(tracks) if t and i not in lost for n in t.names))
-    outs = [Track(o.base, (o.a, o.b), names) if is_lazy(o) else None for o in outs]
-    return outs, [tracks[i] for i in lost if is_thin(Lazy(tracks[i].base, *tracks[i].factors))]
+    else:
+        outs, lost = [None] * len(eqn.outvars), list(found)
+    names = tuple(dict.fromkeys(name for i, t in found.items() if i not in lost for name in t.names))
+    kept = [Track(o.base, (o.a, o.b), names) if is_lazy(o) else None for o in outs]
+    return kept, [found[i] for i in lost if is_thin(leaf_of(found[i]))]
+
+
+def leaf_of(track: Track) -> Any:
+    """The lazy leaf that a track with two factors stands for."""
+    return Lazy(track.base, *track.factors)  # type: ignore[arg-type]
 
 
 def trial(eqn: JaxprEqn, tracks: Sequence[Track | None]) -> tuple[list, list[int]]:
     """`attempt` on shapes; literals are themselves."""
     lost: list[int] = []
     known = [var.val if isinstance(var, Literal) else None for var in eqn.invars]
-    shapes = [
-        shape_of(var) if t is None else Lazy(t.base, *t.factors) for var, t in zip(eqn.invars, tracks, strict=True)
-    ]
+    shapes = [shape_of(var) if t is None else leaf_of(t) for var, t in zip(eqn.invars, tracks, strict=True)]
 
     def run(values):
         outs, dropped = attempt(eqn, [v if k is None else k for v, k in zip(values, known, strict=True)])

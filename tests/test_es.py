@@ -11,7 +11,7 @@ from evo.genome import expand
 from evo.noise import Frozen, Gaussian, LowRank
 from evo.runtime import Runtime
 from evo.shaping import centered_ranks, group_mean, group_z_score, z_score
-from evo.strategies.es import ES, EGGROLL, OpenAIES
+from evo.strategies.es import EGGROLL, ES, OpenAIES
 from evo.task import Evaluation
 
 PARAMS = {"w": jnp.linspace(-0.5, 1, 48).reshape(6, 8), "b": jnp.arange(8.0) / 8}
@@ -36,7 +36,7 @@ def test_gradient_is_unbiased(noise):
 
     @jax.jit
     def estimate(generation):
-        genome, trial = strategy.ask(jax.random.fold_in(jax.random.key(5), generation), state)
+        genome, _ = strategy.ask(jax.random.fold_in(jax.random.key(5), generation), state)
         luck = jax.random.split(jax.random.key(0), 64)
         fitness = Runtime().map(asymmetric, noise, PARAMS, genome, luck).fitness
         return Runtime().sum(noise, PARAMS, genome, fitness / (64 * sigma**2))

@@ -92,6 +92,24 @@ def decode(w, x):
     return lax.while_loop(lambda carry: carry[0] < 3, body, (0, x[0], jnp.int32(2)))[1]
 
 
+def branching(w, x):
+    def step(h, i):
+        return lax.cond(i % 2 == 0, lambda h: jnp.tanh(h @ w), lambda h: h @ jnp.sin(w), h), None
+
+    return lax.scan(step, x, jnp.arange(4))[0]
+
+
+def trained(w, x):
+    def loss(w):
+        return lax.scan(lambda h, _: (jnp.tanh(h @ w), None), x, None, 2)[0].mean()
+
+    return lax.fori_loop(0, 2, lambda i, w: w - 0.1 * jax.grad(loss)(w), w)
+
+
+def until(w, x):
+    return lax.while_loop(lambda c: (c[0] < 6) & (c[1][0] < 0.5), lambda c: (c[0] + 1, jnp.tanh(c[1] @ w)), (0, x))
+
+
 def carried(w, x):
     return lax.fori_loop(0, 3, lambda i, c: (c[0], jnp.tanh(c[1] @ c[0])), (w, x))[1]
 
@@ -189,6 +207,7 @@ USES = {
     "cond": ((D, O), MATRIX, None, lambda w, x: lax.cond(x[0, 0] > 0, lambda: x @ w, lambda: 2 * x @ w)),
     "switch": ((D, O), MATRIX, None, lambda w, x: lax.switch(2, [lambda w: x @ w] * 2 + [lambda w: -x @ w], w)),
     "for": ((D, O), MATRIX, None, loop),
+    "while, mapped": ((D, D), MATRIX, None, lambda w, x: jax.vmap(partial(until, w))(x)),
     "carried along": ((D, D), MATRIX, None, carried),
     "layers": ((3, D, D), STACK, None, lambda w, x: lax.scan(lambda h, w: (jnp.tanh(h @ w), h), x, w)),
     "layers backwards": ((3, D, D), STACK, None, lambda w, x: lax.scan(lambda h, w: (h @ w, h), x, w, reverse=True)),
@@ -236,6 +255,9 @@ USES = {
         "sin",
         lambda w, x: lax.fori_loop(0, 3, lambda i, c: jnp.tanh(c @ w @ jnp.sin(w.T)), x),
     ),
+    "in a branch in a loop": ((D, D), MATRIX, "sin", branching),
+    "out of a branch": ((D, D), NONE, "cond", lambda w, x: lax.cond(x[0, 0] > 0, lambda: w, lambda: 2 * w)),
+    "trained inside": ((D, D), NONE, "scan", trained),
     "changed in a loop": ((D, D), NONE, "scan", walked),
 }
 

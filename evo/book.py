@@ -1,0 +1,113 @@
+"""What is written down of a run while it goes on, so that nothing already computed is lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from evo.checkpoint import Checkpoints, flatten, unflatten
+from evo.engine import Engine, Moment
+from evo.express import Plan
+from evo.folder import Folder
+from evo.task import Evaluation, Params
+
+SMALL = 1 << 16  # bytes of task state that are recorded with every generation
+
+
+def bound(path: Path, resume: bool, keep: int, every: int) -> Book:
+    """The book of a run in a folder. Raises where a run is there that isn't to be resumed, or something else is."""
+    folder = Folder(path)
+    there = folder.exists()
+    if there and not resume:
+        raise ValueError(f"{path} already holds a run. Choose another `out`, or resume it.")
+    return Book(folder, folder.checkpoints(keep), every, there)
+
+
+@dataclass(frozen=True)
+class Book:
+    """The files of a run: a checkpoint `every` so many generations, a record and a line of metrics each."""
+
+    folder: Folder
+    checkpoints: Checkpoints
+    every: int
+    there: bool  # a run is there to go on with
+
+    def open(self, moment: Moment, config: str, engine: Engine, params: Params) -> tuple[Moment, list[dict[str, Any]]]:
+        """Begin the folder, or go on from its last whole checkpoint: where the run stands, and its rows so far."""
+        if self.there:
+            return self._resume(moment, engine)
+        noise = getattr(engine.strategy, "noise", None)
+        self.folder.begin(config, noise if isinstance(noise, Plan) else None, params)
+        self.checkpoint(0, moment, force=True)
+        return moment, []
+
+    def record(self, generation: int, evaluation: Evaluation, task_state: Any):
+        """Keep what everyone scored, and the task's state they were judged under."""
+        arrays = {"fitness": np.asarray(evaluation.fitness)}
+        if evaluation.descriptor is not None:
+            arrays["descriptor"] = np.asarray(evaluation.descriptor)
+        state = {f"task.{name.replace('/', '.')}": x for name, x in flatten(task_state).items()}
+        if sum(x.nbytes for x in state.values()) <= SMALL:
+            arrays |= state
+        self.folder.records.append(generation, arrays)
+
+    def log(self, row: dict[str, Any]):
+        self.folder.log(row)
+
+    def checkpoint(self, generation: int, moment: Moment, force: bool = False):
+        """Write a checkpoint when one is due; one that falls due while another is being written is left out."""
+        if not force and (generation % self.every or self.checkpoints.busy()):
+            return
+        if generation not in self.checkpoints.generations():
+            self.checkpoints.save(generation, moment)
+
+    def close(self, generation: int, moment: Moment, solution: Params):
+        """The last checkpoint, and the solution."""
+        self.checkpoint(generation, moment, force=True)
+        self.folder.save("solution", solution)
+        self.folder.save("task", moment.task_state)
+        self.checkpoints.finish()
+        self.checkpoints.close()
+
+    def where(self, generation: int) -> str:
+        """For an error: what is left of the run."""
+        self.checkpoints.finish()
+        return f"the state before it is kept in {self.folder.path / 'checkpoints' / str(generation)}."
+
+    def _resume(self, moment: Moment, engine: Engine) -> tuple[Moment, list[dict[str, Any]]]:
+        done = min(len(self.folder.rows()), len(self.folder.records))
+        found = self.checkpoints.latest(done)
+        if found is None:
+            raise ValueError(f"{self.folder.path} has no checkpoint that can be read; start again in another folder.")
+        generation, arrays = found
+        self.checkpoints.cut(generation)
+        self.folder.cut(generation)
+        moment = jax.device_put(unflatten(arrays, moment), engine.runtime.everywhere)
+        return moment, self.folder.rows()
+
+
+@dataclass(frozen=True)
+class Blank:
+    """The book of a run without a folder: nothing is written down."""
+
+    def open(self, moment: Moment, config: str, engine: Engine, params: Params) -> tuple[Moment, list[dict[str, Any]]]:
+        return moment, []
+
+    def record(self, generation: int, evaluation: Evaluation, task_state: Any):
+        pass
+
+    def log(self, row: dict[str, Any]):
+        pass
+
+    def checkpoint(self, generation: int, moment: Moment, force: bool = False):
+        pass
+
+    def close(self, generation: int, moment: Moment, solution: Params):
+        pass
+
+    def where(self, generation: int) -> str:
+        return "check the task's arithmetic, or lower `sigma`."
