@@ -63,26 +63,34 @@ class Runtime:
     def map(self, task: Callable, noise: Noise | ByPath | Plan, bases: Params, genome: Genome, key: Key[Array, "n"]):
         """Evaluate every member: `task(params, key)` of each, with its own luck `key`. Returns `Evaluation` [n, ...].
 
-        Low-rank members are never made dense: a chunk costs one shared matmul a layer and its thin ones.
+        Low-rank members are never made dense: a chunk costs one shared matmul a layer and its thin ones. Members that
+        share a row of keys are evaluated side by side, and their noise is drawn once.
         """
 
         def one(genome: Genome, key) -> Evaluation:
             return as_evaluation(lazy.call(task, express(noise, bases, genome), key))
 
         n = size(genome)
-        count, chunk = self._slices(n)
-        members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), (expand(genome), key))
+        rows, shared = self._rows(genome)
+        genome = expand(genome) if shared == 1 else genome
+        count, chunk = self._slices(rows, shared)
+        together = lambda x: x.reshape(rows, shared, *x.shape[1:])  # noqa: E731
+        members = genome.key, jax.tree.map(together, (genome._replace(key=None), key))
+        members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), members)
+
+        def row(keys, members):
+            return jax.vmap(lambda rest, key: one(rest._replace(key=keys), key))(*members)
 
         def block(members):
             if count == 1:
-                return jax.vmap(one)(*members)
-            rows = jax.tree.map(lambda x: x.reshape(count, chunk, *x.shape[1:]), members)
-            out = jax.lax.map(lambda row: jax.vmap(one)(*row), rows)
+                return jax.vmap(row)(*members)
+            sliced = jax.tree.map(lambda x: x.reshape(count, chunk, *x.shape[1:]), members)
+            out = jax.lax.map(lambda slice: jax.vmap(row)(*slice), sliced)
             return jax.tree.map(lambda x: x.reshape(count * chunk, *x.shape[2:]), out)
 
         if self.mesh is not None:
             block = jax.shard_map(block, mesh=self.mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False)
-        return jax.tree.map(lambda x: x[:n], block(members))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], block(members))
 
     def sum(self, noise: Noise | ByPath | Plan, like: Params, genome: Genome, weights: Float[Array, "n"]) -> Params:
         """sum_i w_i sum_k scale_ik noise(key_ik), shaped like `like`: one matmul a leaf, never member by member.
@@ -124,10 +132,16 @@ class Runtime:
                 return runtime, compiled
             chunk = max(1, min(chunk - 1, int(chunk * limit / needs)))
 
-    def _slices(self, n: int) -> tuple[int, int]:
-        """How many chunks a device evaluates one after another, and of how many members: as even as they get."""
-        own = math.ceil(n / self.devices)
-        count = math.ceil(own / (self.chunk or own))
+    def _rows(self, genome: Genome) -> tuple[int, int]:
+        """Rows of keys, and members that share one; members apart, where rows fill neither devices nor a chunk."""
+        n, rows = size(genome), genome.key.shape[0]
+        whole = rows % self.devices == 0 and n // rows <= (self.chunk or n)
+        return (rows, n // rows) if whole else (n, 1)
+
+    def _slices(self, rows: int, shared: int) -> tuple[int, int]:
+        """How many chunks a device evaluates one after another, and of how many rows: as even as they get."""
+        own = math.ceil(rows / self.devices)
+        count = math.ceil(own / ((self.chunk or own * shared) // shared))
         return count, math.ceil(own / count)
 
     def _device(self):
