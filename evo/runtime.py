@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Key
 
 from evo import lazy
-from evo.express import ByPath, Plan, express, plan
+from evo.express import ByPath, Plan, express, own_keys, plan
 from evo.genome import Genome, expand, size
 from evo.noise import Noise
 from evo.task import Evaluation, Params, as_evaluation
@@ -104,7 +104,8 @@ class Runtime:
         chosen = plan(noise, like).of(like)
 
         def total(keys, weight):
-            return [leaf.total(keys, weight, x) for leaf, x in zip(chosen, leaves, strict=True)]
+            own = own_keys(chosen, keys)
+            return [leaf.total(own[:, i], weight, x) for i, (leaf, x) in enumerate(zip(chosen, leaves, strict=True))]
 
         if self.mesh is not None:
             even = math.ceil(keys.shape[0] / self.devices) * self.devices
