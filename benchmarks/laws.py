@@ -72,7 +72,7 @@ def verdict(name: str, found: np.ndarray, normal: np.ndarray) -> list[Row]:
 
 def main():
     args = arguments(__doc__.splitlines()[0])
-    seeds, generations, table = (5, 60, []) if args.quick else (10, 150, [])
+    seeds, generations, table = (5, 60, []) if args.quick else (10, 80, [])
     for name, (task, params) in tasks().items():
         curves = {law: curve(law, task, params, generations, seeds) for law in ("normal", "bytes4", "sign")}
         for law, found in curves.items():

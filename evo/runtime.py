@@ -75,11 +75,11 @@ class Runtime:
         genome = expand(genome) if shared == 1 else genome
         count, chunk = self._slices(rows, shared)
         together = lambda x: x.reshape(rows, shared, *x.shape[1:])  # noqa: E731
-        members = genome.key, jax.tree.map(together, (genome._replace(key=None), key))
+        members = genome.key, jax.tree.map(together, (tuple(genome[1:]), key))
         members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), members)
 
         def row(keys, members):
-            return jax.vmap(lambda rest, key: one(rest._replace(key=keys), key))(*members)
+            return jax.vmap(lambda rest, key: one(Genome(keys, *rest), key))(*members)
 
         def block(members):
             if count == 1:
