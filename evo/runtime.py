@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Key
 
 from evo import lazy
-from evo.express import ByPath, Plan, express, plan
+from evo.express import ByPath, Plan, express, own_keys, plan
 from evo.genome import Genome, expand, size
 from evo.noise import Noise
 from evo.task import Evaluation, Params, as_evaluation
@@ -75,11 +75,11 @@ class Runtime:
         genome = expand(genome) if shared == 1 else genome
         count, chunk = self._slices(rows, shared)
         together = lambda x: x.reshape(rows, shared, *x.shape[1:])  # noqa: E731
-        members = genome.key, jax.tree.map(together, (genome._replace(key=None), key))
+        members = genome.key, jax.tree.map(together, (tuple(genome[1:]), key))
         members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), members)
 
         def row(keys, members):
-            return jax.vmap(lambda rest, key: one(rest._replace(key=keys), key))(*members)
+            return jax.vmap(lambda rest, key: one(Genome(keys, *rest), key))(*members)
 
         def block(members):
             if count == 1:
@@ -104,7 +104,8 @@ class Runtime:
         chosen = plan(noise, like).of(like)
 
         def total(keys, weight):
-            return [leaf.total(keys, weight, x) for leaf, x in zip(chosen, leaves, strict=True)]
+            own = own_keys(chosen, keys)
+            return [leaf.total(own[:, i], weight, x) for i, (leaf, x) in enumerate(zip(chosen, leaves, strict=True))]
 
         if self.mesh is not None:
             even = math.ceil(keys.shape[0] / self.devices) * self.devices
