@@ -63,26 +63,36 @@ class Runtime:
     def map(self, task: Callable, noise: Noise | ByPath | Plan, bases: Params, genome: Genome, key: Key[Array, "n"]):
         """Evaluate every member: `task(params, key)` of each, with its own luck `key`. Returns `Evaluation` [n, ...].
 
-        Low-rank members are never made dense: a chunk costs one shared matmul a layer and its thin ones.
+        Low-rank members are never made dense: a chunk costs one shared matmul a layer and its thin ones. Members that
+        share a row of parents are a litter: one matmul of their parents' matrix, for the litter.
         """
 
         def one(genome: Genome, key) -> Evaluation:
             return as_evaluation(lazy.call(task, express(noise, bases, genome), key))
 
         n = size(genome)
-        count, chunk = self._slices(n)
-        members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), (expand(genome), key))
+        litter = self._litter(genome)
+        count, chunk = self._slices(n // litter, litter)
+        genome, judged = expand(genome), jax.vmap(one)
+        if litter > 1:
+            genome, key = jax.tree.map(lambda x: x.reshape(-1, litter, *x.shape[1:]), (genome, key))
+            genome = genome._replace(parents=genome.parents[:, 0])  # None without parents, where litters are of 1
+            judged = jax.vmap(jax.vmap(one, (Genome(0, 0, None, None), 0)))
+        members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), (genome, key))
 
         def block(members):
             if count == 1:
-                return jax.vmap(one)(*members)
+                return judged(*members)
             rows = jax.tree.map(lambda x: x.reshape(count, chunk, *x.shape[1:]), members)
-            out = jax.lax.map(lambda row: jax.vmap(one)(*row), rows)
+            out = jax.lax.map(lambda row: judged(*row), rows)
             return jax.tree.map(lambda x: x.reshape(count * chunk, *x.shape[2:]), out)
 
         if self.mesh is not None:
             block = jax.shard_map(block, mesh=self.mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False)
-        return jax.tree.map(lambda x: x[:n], block(members))
+        out = block(members)
+        if litter > 1:
+            out = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+        return jax.tree.map(lambda x: x[:n], out)
 
     def sum(self, noise: Noise | ByPath | Plan, like: Params, genome: Genome, weights: Float[Array, "n"]) -> Params:
         """sum_i w_i sum_k scale_ik noise(key_ik), shaped like `like`: one matmul a leaf, never member by member.
@@ -124,10 +134,21 @@ class Runtime:
                 return runtime, compiled
             chunk = max(1, min(chunk - 1, int(chunk * limit / needs)))
 
-    def _slices(self, n: int) -> tuple[int, int]:
-        """How many chunks a device evaluates one after another, and of how many members: as even as they get."""
+    def _litter(self, genome: Genome) -> int:
+        """How many neighbours are judged as one litter: those that share parents, or the most of them in a chunk."""
+        if genome.parents is None or genome.mix is not None:
+            return 1
+        born = size(genome) // genome.parents.shape[0]
+        return max(m for m in range(1, min(born, self.chunk or born) + 1) if born % m == 0)
+
+    def _slices(self, n: int, weight: int = 1) -> tuple[int, int]:
+        """How many chunks a device evaluates one after another, and of how many members, as even as they get.
+
+        Members are counted in litters of `weight`.
+        """
         own = math.ceil(n / self.devices)
-        count = math.ceil(own / (self.chunk or own))
+        most = own if self.chunk is None else max(1, self.chunk // weight)
+        count = math.ceil(own / most)
         return count, math.ceil(own / count)
 
     def _device(self):
