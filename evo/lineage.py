@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from evo.express import ByPath, Plan, express_dense
-from evo.genome import Genome, expand
+from evo.genome import Genome, expand, member
 from evo.noise import Noise
 from evo.task import Params
 
@@ -78,6 +78,22 @@ def survivors(fitness: Float[Array, "n"], elite: Int[Array, ""], parents: int) -
 def sure(fitness: Float[Array, "n"]) -> Float[Array, "n"]:
     """Fitness, -inf where it isn't finite."""
     return jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)
+
+
+def fittest(
+    noise: Noise | ByPath | Plan,
+    bases: Params,
+    genome: Genome,
+    fitness: Float[Array, "n"],
+    best: Params,
+    score: Float[Array, ""],
+) -> tuple[Params, Float[Array, ""]]:
+    """The best so far and its fitness, after these members; a tie keeps the older."""
+    first = jnp.argmax(sure(fitness))
+    better = sure(fitness)[first] > score
+    found = express_dense(noise, bases, member(genome, first))
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, best)
+    return best, jnp.maximum(sure(fitness)[first], score)
 
 
 def descend(noise: Noise | ByPath | Plan, lineage: Lineage, genome: Genome, chosen: Int[Array, "t"]) -> Lineage:

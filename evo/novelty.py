@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from evo.task import Evaluation
+
 BLOCK = 4096  # archive members that all queries of a slice are compared with at a time
 QUERIES = 1024  # queries in a slice: with BLOCK, what bounds the memory
 UNROLLED = 32  # numbers of a descriptor up to which XLA's CPU code is many times faster without a loop over them
@@ -81,6 +83,19 @@ def novelty(seen: Seen, descriptor: Float[Array, "n d"], k: int, peers: bool = T
     slices = [x.reshape(-1, QUERIES, *x.shape[1:]) for x in slices]
     found = jax.lax.map(lambda s: judged(*s), tuple(slices)).reshape(-1)[:n]
     return jnp.where(finite, found, -jnp.inf)
+
+
+def described(evaluation: Evaluation, descriptors: int) -> Float[Array, "n d"]:
+    """The descriptors of a generation. Raises where the task gives none, or another number of them."""
+    descriptor = evaluation.descriptor
+    if descriptor is None:
+        raise ValueError("Novelty search needs a descriptor, and this task gives none. Return `evo.Evaluation`.")
+    if descriptor.ndim != 2 or descriptor.shape[1] != descriptors:
+        raise ValueError(
+            f"`descriptors` is how many numbers describe a behaviour: {descriptors}; the task gives an array of shape "
+            f"{descriptor.shape[1:]} for each member. Use descriptors={descriptor.shape[-1]}."
+        )
+    return descriptor
 
 
 def squared(query: Float[Array, "n d"], others: Float[Array, "c d"]) -> Float[Array, "n c"]:
