@@ -4,13 +4,16 @@
 
 A run has solved the maze when a member ended within 5 of the goal. The table gives how many seeds did, with the 95 %
 interval of that share (Wilson's), the nearest that a run came (median over seeds), and how many evaluations those that
-solved it took. Run folders stay in DIR, so that `evo plot DIR/* --descriptors` draws where everyone ended up.
+solved it took. Run folders stay in DIR, where a run that is there isn't made again, so that
+`evo plot DIR/* --descriptors` draws where everyone ended up.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
@@ -71,6 +74,7 @@ def main():
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--out", type=Path, help="keep the run folders here")
     args = parser.parse_args()
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "evo-maze"))
     seeds, configs = (2, ("maze_ga", "maze_novelty_ga")) if args.quick else (args.seeds, args.configs)
     table = []
     for config in configs:
