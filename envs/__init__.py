@@ -8,5 +8,6 @@ TASKS = {
     "bbob": "evo.envs.functions:BBOB",
     "arm": "evo.envs.arm:Arm",
     "brax": "evo.envs.brax:Brax",
+    "maze": "evo.envs.maze:Maze",
     "custom": "evo.envs.custom:Custom",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from evo.task import Evaluation, Params
 SMALL = 1 << 16  # bytes of task state that are recorded with every generation
 
 
-def bound(path: Path, resume: bool, keep: int, every: int) -> Book:
+def bound(path: Path, resume: bool, keep: int, every: int, pack: Callable[[Moment], Moment]) -> Book:
     """The book of a run in a folder. Raises where a run is there that isn't to be resumed, or something else is."""
     folder = Folder(path)
     there = folder.exists()
     if there and not resume:
         raise ValueError(f"{path} already holds a run. Choose another `out`, or resume it.")
-    return Book(folder, folder.checkpoints(keep), every, there)
+    return Book(folder, folder.checkpoints(keep), every, there, pack)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Book:
     checkpoints: Checkpoints
     every: int
     there: bool  # a run is there to go on with
+    pack: Callable[[Moment], Moment]  # what a checkpoint keeps of a moment
 
     def open(self, moment: Moment, config: str, engine: Engine, params: Params) -> tuple[Moment, list[dict[str, Any]]]:
         """Begin the folder, or go on from its last whole checkpoint: where the run stands, and its rows so far."""
@@ -63,7 +65,7 @@ class Book:
         if not force and (generation % self.every or self.checkpoints.busy()):
             return
         if generation not in self.checkpoints.generations():
-            self.checkpoints.save(generation, moment)
+            self.checkpoints.save(generation, self.pack(moment))
 
     def close(self, generation: int, moment: Moment, solution: Params):
         """The last checkpoint, and the solution."""
@@ -86,8 +88,8 @@ class Book:
         generation, arrays = found
         self.checkpoints.cut(generation)
         self.folder.cut(generation)
-        moment = jax.device_put(unflatten(arrays, moment), engine.runtime.everywhere)
-        return moment, self.folder.rows()
+        packed = jax.device_put(unflatten(arrays, self.pack(moment)), engine.runtime.everywhere)
+        return packed._replace(state=engine.unpack(packed.state)), self.folder.rows()
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,13 @@ def unflatten(arrays: dict[str, np.ndarray], like: Any) -> Any:
             )
         array = jnp.asarray(arrays[name], want.dtype)
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        leaves.append(jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if is_key else array)
+        leaves.append(jax.random.wrap_key_data(array, impl=generator(leaf.dtype)) if is_key else array)
     return jax.tree.unflatten(tree, leaves)
+
+
+def generator(dtype: Any) -> str:
+    """The name of the random bit generator of a key's dtype."""
+    return str(jax.random.key_impl(jnp.empty((0,), dtype)))
 
 
 def digest(arrays: dict[str, np.ndarray]) -> str:

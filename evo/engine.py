@@ -121,6 +121,15 @@ class Engine:
 
         return judged
 
+    def pack(self, moment: Moment) -> Moment:
+        """What a checkpoint keeps of it: all, or what the strategy can rebuild its state from."""
+        return moment._replace(state=self.strategy.pack(moment.state)) if hasattr(self.strategy, "pack") else moment
+
+    @cached_property
+    def unpack(self) -> Callable:
+        """The inverse of `pack` for the strategy's state, to the same bits."""
+        return jax.jit(self.strategy.unpack) if hasattr(self.strategy, "unpack") else lambda state: state
+
     @cached_property
     def absorb(self) -> Callable:
         """(task state, aux) -> task state, after what a generation saw."""

@@ -1,6 +1,6 @@
 """Genomes: what a member is, in a few numbers.
 
-Axes: `n` members, `u` rows of keys (u divides n), `k` genes, `p` parents.
+Axes: `n` members, `u` rows of keys and `f` rows of parents (each divides n), `k` genes, `p` parents.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ class Genome(NamedTuple):
 
     Members that share noise are neighbours and share one row of keys: an antithetic pair is two members (n = 2u) of
     one key with opposite scales, so its noise is drawn once and its two weights are one weight in `Runtime.sum`.
+    Likewise, neighbours of the same parents may share one row of those (without `mix`): the runtime then gathers
+    their bases once, and multiplies by them as one matrix.
     """
 
     key: Key[Array, "u k"]
     scale: Float[Array, "n k"]
-    parents: Int[Array, "n p"] | None = None
+    parents: Int[Array, "f p"] | None = None
     mix: Float[Array, "n p"] | None = None  # None: the first parent as it stands
 
 
@@ -33,9 +35,10 @@ def size(genome: Genome) -> int:
 
 
 def expand(genome: Genome) -> Genome:
-    """The same members with a row of keys each (u = n), so that every field can be indexed by member."""
-    shared = size(genome) // max(genome.key.shape[0], 1)
-    return genome._replace(key=jnp.repeat(genome.key, shared, axis=0)) if shared > 1 else genome
+    """The same members with a row of keys and of parents each, so that every field can be indexed by member."""
+    n = size(genome)
+    spread = lambda x: jnp.repeat(x, n // max(x.shape[0], 1), axis=0) if x.shape[0] != n else x  # noqa: E731
+    return jax.tree.map(spread, genome)
 
 
 def member(genome: Genome, index: int | Array) -> Genome:
@@ -57,5 +60,5 @@ def dense_rows(n: int, dtype=jnp.float32) -> Genome:
 def part(genome: Genome, start: int, stop: int) -> Genome:
     """Members start to stop, which must not cut through a shared row of keys."""
     shared = size(genome) // genome.key.shape[0]
-    scale, parents, mix = jax.tree.map(lambda x: x[start:stop], genome[1:])
+    scale, parents, mix = jax.tree.map(lambda x: x[start:stop], expand(genome)[1:])
     return Genome(genome.key[start // shared : stop // shared], scale, parents, mix)

@@ -15,7 +15,7 @@ import numpy as np
 from evo import experiment, schema
 from evo import runtime as runtimes
 from evo.checkpoint import unflatten
-from evo.engine import Engine
+from evo.engine import Engine, Moment
 from evo.folder import Folder, columns
 from evo.genome import Genome, concatenate, member
 from evo.strategy import Strategy
@@ -137,7 +137,7 @@ class Run:
             raise ValueError(f"{self.path} has no checkpoint that can be read.")
         nearest, arrays = found
         arrays = {name.removeprefix("state/"): x for name, x in arrays.items() if name.startswith("state/")}
-        state = unflatten(arrays, self._state_like())
+        state = self.engine.unpack(unflatten(arrays, self._state_like()))
         for generation in range(nearest, g):
             state, _ = self.engine.tell(state, self._members(generation, state), self._scores(generation))
         return state
@@ -156,7 +156,8 @@ class Run:
         return Evaluation(jnp.asarray(record["fitness"]), descriptor)
 
     def _state_like(self) -> Any:
-        return jax.eval_shape(self.strategy.init, jax.random.key(0), self._params_like())
+        state = jax.eval_shape(self.strategy.init, jax.random.key(0), self._params_like())
+        return self.engine.pack(Moment(state, ())).state
 
     def _params_like(self) -> Params:
         """Shapes of the parameters in the user's own structure where it is known, else in nested dicts."""

@@ -66,7 +66,7 @@ def run(
     _check(strategy, generations, checkpoint_every)
     engine, moment, params = prepare(task, params, strategy, seed, replace(runtimes.over(devices), chunk=chunk))
     text = config or written(task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk)
-    book = Blank() if out is None else bound(Path(out), resume, keep, checkpoint_every)
+    book = Blank() if out is None else bound(Path(out), resume, keep, checkpoint_every, engine.pack)
     moment, rows = book.open(moment, text, engine, params)
     stopped = False
     for reached, row in search(engine, moment, rows, generations, book, eval_every, eval_episodes):

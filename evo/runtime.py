@@ -63,29 +63,27 @@ class Runtime:
     def map(self, task: Callable, noise: Noise | ByPath | Plan, bases: Params, genome: Genome, key: Key[Array, "n"]):
         """Evaluate every member: `task(params, key)` of each, with its own luck `key`. Returns `Evaluation` [n, ...].
 
-        Low-rank members are never made dense: a chunk costs one shared matmul a layer and its thin ones. Members that
-        share a row of keys are evaluated side by side, and their noise is drawn once.
+        Low-rank members are never made dense: a chunk costs one shared matmul a layer and its thin ones. Neighbours
+        that share a row of keys have it drawn once; those that share a row of parents are a litter, and their parents'
+        matrix is one matmul for all of them.
         """
 
         def one(genome: Genome, key) -> Evaluation:
             return as_evaluation(lazy.call(task, express(noise, bases, genome), key))
 
         n = size(genome)
-        rows, shared = self._rows(genome)
-        genome = expand(genome) if shared == 1 else genome
-        count, chunk = self._slices(rows, shared)
-        together = lambda x: x.reshape(rows, shared, *x.shape[1:])  # noqa: E731
-        members = genome.key, jax.tree.map(together, (tuple(genome[1:]), key))
-        members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), members)
-
-        def row(keys, members):
-            return jax.vmap(lambda rest, key: one(Genome(keys, *rest), key))(*members)
+        together, axes = self._together(genome)
+        count, chunk = self._slices(n // together, together)
+        rows, luck = jax.tree.map(lambda x: x.reshape(-1, together, *x.shape[1:]), (expand(genome), key))
+        rows = Genome(*(x[:, 0] if axis is None and x is not None else x for x, axis in zip(rows, axes, strict=True)))
+        members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), (rows, luck))
+        judged = jax.vmap(jax.vmap(one, (Genome(*axes), 0)))
 
         def block(members):
             if count == 1:
-                return jax.vmap(row)(*members)
+                return judged(*members)
             sliced = jax.tree.map(lambda x: x.reshape(count, chunk, *x.shape[1:]), members)
-            out = jax.lax.map(lambda slice: jax.vmap(row)(*slice), sliced)
+            out = jax.lax.map(lambda slice: judged(*slice), sliced)
             return jax.tree.map(lambda x: x.reshape(count * chunk, *x.shape[2:]), out)
 
         if self.mesh is not None:
@@ -133,16 +131,21 @@ class Runtime:
                 return runtime, compiled
             chunk = max(1, min(chunk - 1, int(chunk * limit / needs)))
 
-    def _rows(self, genome: Genome) -> tuple[int, int]:
-        """Rows of keys, and members that share one; members apart, where rows fill neither devices nor a chunk."""
-        n, rows = size(genome), genome.key.shape[0]
-        whole = rows % self.devices == 0 and n // rows <= (self.chunk or n)
-        return (rows, n // rows) if whole else (n, 1)
+    def _together(self, genome: Genome) -> tuple[int, tuple[Any, ...]]:
+        """How many neighbours are judged side by side, and along which axis each field is theirs (None: shared)."""
+        n, most = size(genome), self.chunk or size(genome)
+        if genome.parents is not None and genome.mix is None and genome.parents.shape[0] < n:
+            born = n // genome.parents.shape[0]
+            return max(m for m in range(1, min(born, most) + 1) if born % m == 0), (0, 0, None, None)
+        rows = genome.key.shape[0]
+        whole = rows % self.devices == 0 and n // rows <= most
+        return (n // rows, (None, 0, 0, 0)) if whole else (1, (0, 0, 0, 0))
 
-    def _slices(self, rows: int, shared: int) -> tuple[int, int]:
-        """How many chunks a device evaluates one after another, and of how many rows: as even as they get."""
+    def _slices(self, rows: int, together: int) -> tuple[int, int]:
+        """How many chunks a device evaluates one after another, and of how many rows each, as even as they get."""
         own = math.ceil(rows / self.devices)
-        count = math.ceil(own / ((self.chunk or own * shared) // shared))
+        most = own if self.chunk is None else max(1, self.chunk // together)
+        count = math.ceil(own / most)
         return count, math.ceil(own / count)
 
     def _device(self):

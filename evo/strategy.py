@@ -18,9 +18,10 @@ Info = dict[str, Array]  # scalars for people: a column each in metrics.jsonl
 class Strategy(Protocol):
     """A frozen dataclass of settings with these methods, all pure; `ask` and `tell` run under jit.
 
-    Three things are optional. `again(key, state, genome, evaluation) -> (genome, trial)` names members that deserve
+    Four things are optional. `again(key, state, genome, evaluation) -> (genome, trial)` names members that deserve
     a second look: they come from the same bases, and `tell` gets both rounds joined, the first round first.
     `horizon` is the longest run, in generations, whose record the state can hold. `archive(state)` is the archive.
+    `pack(state)` leaves out what `unpack` can rebuild, to the same bits; checkpoints keep what it returns.
     """
 
     population: int

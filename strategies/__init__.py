@@ -7,5 +7,7 @@ STRATEGIES = {
     "deep_ga": "evo.strategies.deep_ga:DeepGA",
     "map_elites": "evo.strategies.map_elites:MapElites",
     "evosax": "evo.strategies.evosax:Evosax",
+    "novelty_ga": "evo.strategies.novelty_ga:NoveltyGA",
+    "novelty_es": "evo.strategies.novelty_es:NoveltyES",
     "random_search": "evo.strategies.random_search:RandomSearch",
 }

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from evo.express import ByPath, Plan, plan
+from evo.ascent import live, merged, optimizer
+from evo.express import ByPath, Plan
 from evo.genome import Genome, part
-from evo.noise import Frozen, Gaussian, LowRank, Noise
+from evo.noise import Gaussian, LowRank, Noise
 from evo.random import fold_in
 from evo.schedule import Schedule, at
 from evo.shaping import SHAPINGS
@@ -110,9 +111,9 @@ class ES:
             "ties": ties(evaluation.fitness),
         }
         info["update_ratio"] = info["update_norm"] / jnp.maximum(info["center_norm"], 1e-30)
-        moved = self._merge(state.center, optax.apply_updates(center, updates))
+        moved = merged(self.noise, state.center, optax.apply_updates(center, updates))
         after = ESState(moved, state.like, optimizer, state.generation + 1)
-        info["changed"] = changed(self._live(self.bases(state)), self._live(self.bases(after)))
+        info["changed"] = changed(live(self.noise, self.bases(state)), live(self.noise, self.bases(after)))
         return after, info
 
     def solution(self, state) -> Params:
@@ -130,25 +131,11 @@ class ES:
         return self._live(runtime.sum(self.noise, state.center, part(genome, start, stop), weights[start:stop]))
 
     def _optimizer(self) -> optax.GradientTransformation:
-        make = getattr(optax, self.optimizer, None)
-        if make is None or "learning_rate" not in getattr(make, "__annotations__", {}):
-            raise ValueError(
-                f"`optimizer` is the name of an Optax optimiser such as adam, sgd or adamw; got {self.optimizer!r}."
-            )
-        try:
-            return make(learning_rate=lambda step: at(self.lr, step), **dict(self.optimizer_options))
-        except TypeError as error:
-            raise ValueError(f"`optimizer_options`: {error}.") from None
+        assert not isinstance(self.optimizer_options, Mapping)  # see `__post_init__`
+        return optimizer(self.optimizer, self.lr, self.optimizer_options)
 
     def _live(self, tree: Params) -> dict[str, Array]:
-        """The leaves that noise acts on, by path."""
-        leaves = zip(plan(self.noise, tree).of(tree), jax.tree.leaves(tree), strict=True)
-        return {leaf.path: x for leaf, x in leaves if not isinstance(leaf.noise, Frozen)}
-
-    def _merge(self, tree: Params, live: dict[str, Array]) -> Params:
-        leaves, treedef = jax.tree.flatten(tree)
-        chosen = plan(self.noise, tree).of(tree)
-        return jax.tree.unflatten(treedef, [live.get(leaf.path, x) for leaf, x in zip(chosen, leaves, strict=True)])
+        return live(self.noise, tree)
 
 
 @dataclass(frozen=True)

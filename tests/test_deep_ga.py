@@ -2,6 +2,7 @@
 
 import operator
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +11,19 @@ import pytest
 from generation import play
 from numpy.testing import assert_array_equal
 
+import evo
+from evo.encoding import decode, encode, fingerprint
 from evo.express import express_dense
-from evo.genome import concatenate, size
+from evo.genome import concatenate, expand, size
+from evo.lineage import common, member_of, rebased, replay
 from evo.noise import Gaussian, LowRank
 from evo.runtime import Runtime
 from evo.schedule import Linear
-from evo.strategies.deep_ga import DeepGA, chain, decode, encode, replay
+from evo.strategies.deep_ga import DeepGA
 from evo.task import Evaluation
 
 GA = DeepGA(population=5, parents=3, sigma=0.5, elite_candidates=2, elite_episodes=2, horizon=4)
+EMPTY = member_of(GA.init(jax.random.key(0), jnp.zeros(1)).lineage.chains)
 NAN, INF = np.nan, np.inf
 
 
@@ -38,7 +43,7 @@ def is_key(x):
 
 def identity(state):
     """What tells parents apart: their first weight."""
-    return np.asarray(state.rows)[:, 0]
+    return np.asarray(state.lineage.rows)[:, 0]
 
 
 def tell(ga, state, fitness, further):
@@ -48,26 +53,49 @@ def tell(ga, state, fitness, further):
     both = concatenate(genome, second)
     scores = jnp.asarray([*fitness, *np.ravel(further)], jnp.float32)
     after, info = jax.jit(ga.tell, static_argnums=0)(Runtime(), state, both, Evaluation(scores))
-    members = jax.vmap(lambda g: express_dense(ga.noise, state.rows, g))(genome)
+    members = jax.vmap(lambda g: express_dense(ga.noise, state.lineage.rows, g))(genome)
     return after, info, np.asarray(members)[:, 0], (genome, trial, second, trials)
+
+
+def same(a, b):
+    jax.tree.map(lambda *x: assert_array_equal(*(jax.random.key_data(y) if is_key(y) else y for y in x)), a, b)
 
 
 @pytest.mark.parametrize("noise", [Gaussian(), LowRank(2)])
 def test_a_chain_replays_the_cache_bit_for_bit(noise):
-    ga = DeepGA(population=24, parents=4, sigma=Linear(0.3, 0.1, 5), elite_candidates=3, elite_episodes=2, noise=noise)
-    history = play(ga, task, net(), 6)
+    ga = DeepGA(population=24, parents=3, sigma=Linear(0.3, 0.1, 9), elite_candidates=3, elite_episodes=2, noise=noise)
+    history = play(ga, task, net(), 10)
     state, _ = history[-1]
-    again = jax.jit(replay, static_argnums=0)
-    assert int(state.chains.length.min()) >= 4
+    chains, again = state.lineage.chains, jax.jit(replay, static_argnums=0)
     for slot in range(ga.parents):
-        encoded = encode(chain(state, slot))
-        assert len(encoded) == 28 + 12 * int(state.chains.length[slot])
-        for link in (chain(state, slot), decode(encoded)):
-            rebuilt = again(noise, net(), link)
-            jax.tree.map(assert_array_equal, rebuilt, jax.tree.map(operator.itemgetter(slot), state.rows))
+        own = member_of(chains, slot)
+        encoded = encode(own, net())
+        assert len(encoded) == 32 + 12 * int(own.length)
+        assert decode(encoded).start == fingerprint(net()) != fingerprint({**net(), "b": jnp.zeros(5)})
+        for link in (own, decode(encoded).chain):
+            same(again(noise, net(), link), jax.tree.map(operator.itemgetter(slot), state.lineage.rows))
+        start = again(noise, net(), own, 0, 3)
+        same(again(noise, start, rebased(own, 3)), again(noise, net(), own))
     assert float(history[-1][1]["elite"]) > float(history[1][1]["elite"]) + 10
-    powers = np.asarray(chain(state).power)[: int(chain(state).length)]
-    assert set(powers.round(5)) <= set(np.float32([0.3, 0.26, 0.22, 0.18, 0.14, 0.1]))  # each link keeps its own
+    powers = np.asarray(chains.power)[0, : int(chains.length[0])]
+    assert set(powers.round(5)) <= set(np.linspace(0.3, 0.1, 10, dtype=np.float32).round(5))  # each link keeps its own
+    packed = ga.pack(state)  # the cache is rebuilt from the last common ancestor, to which the start is re-based
+    assert len(jax.tree.leaves(packed)) == len(jax.tree.leaves(state)) - len(net())
+    same(jax.jit(ga.unpack)(packed), state)
+    based = int(state.lineage.based)
+    assert based == int(common(chains)) > 2
+    assert (jax.random.key_data(chains.key)[:, :based] == jax.random.key_data(chains.key)[:1, :based]).all()
+
+
+def test_a_resumed_run_ends_the_same(tmp_path):
+    ga = DeepGA(population=24, parents=3, sigma=0.3, elite_candidates=3, elite_episodes=2, horizon=16)
+    whole = evo.run(task, net(), ga, generations=9, out=tmp_path / "a", checkpoint_every=4)
+    seen = []
+    run = partial(evo.run, task, net(), ga, generations=9, out=tmp_path / "b", checkpoint_every=4)
+    run(on_generation=seen.append, stop=lambda: len(seen) == 6)
+    same(run().state, whole.state)
+    opened = evo.open(tmp_path / "b", task=task, strategy=ga)
+    assert not [name for name in opened.folder.checkpoints().latest(9)[1] if "rows" in name]
 
 
 def test_the_elite_and_the_parents_golden():
@@ -79,15 +107,16 @@ def test_the_elite_and_the_parents_golden():
     assert_array_equal([genome.scale[0, 0], members[0]], [0, 0])  # member 0 is the elite unchanged
     assert_array_equal(trial, np.arange(6))
     assert_array_equal(trials, [6, 7, 6, 7])  # the candidates share trials that are no one else's
-    assert_array_equal(jax.random.key_data(second.key), jax.random.key_data(genome.key)[np.array([4, 2])])
+    second = expand(second)
+    assert_array_equal(jax.random.key_data(second.key)[::2], jax.random.key_data(genome.key)[np.array([4, 2])])
     assert_array_equal(identity(first), members[[2, 4, 1]])  # 2 has the better mean, 8 against 5
     assert (float(info["elite"]), int(info["chain"])) == (8, 1)
 
     # Candidates from now on: the elite before, though last, and the fittest other.
     later, info, members, asked = tell(GA, first, [-5, 1, 1, 3, 3, 2], [[10, 0], [5, 5]])
-    assert_array_equal(asked[2].parents[:, 0], np.asarray(asked[0].parents)[[0, 0, 3, 3], 0])
+    assert_array_equal(expand(asked[2]).parents[:, 0], np.asarray(asked[0].parents)[[0, 0, 3, 3], 0])
     assert_array_equal(identity(later), members[[0, 3, 4]])  # equal means: the lower index; equal fitness: likewise
-    assert_array_equal(later.chains.length[:2], [1, 2])  # an unmutated elite gets no link
+    assert_array_equal(later.lineage.chains.length[:2], [1, 2])  # an unmutated elite gets no link
 
 
 def test_failures_are_no_parents():
@@ -96,8 +125,7 @@ def test_failures_are_no_parents():
     assert_array_equal(identity(state), members[[3, 4, 3]])  # two are valid, so they take turns
     assert float(info["elite"]) == -INF  # no candidate was valid throughout
     state, info, _, _ = tell(GA, first, [NAN] * 6, [[1, 1], [1, 1]])
-    same = lambda a, b: assert_array_equal(*(jax.random.key_data(x) if is_key(x) else x for x in (a, b)))  # noqa: E731
-    jax.tree.map(same, state, first)  # nobody is valid: nothing changes
+    same(state, first)  # nobody is valid: nothing changes
 
 
 def test_a_lucky_elite_does_not_stay():
@@ -122,9 +150,26 @@ def test_the_first_generation_has_its_own_power():
         (lambda: DeepGA(population=10), "parents \\(20\\) from the population, which is smaller: 10"),
         (lambda: DeepGA(elite_episodes=0), "at least 1"),
         (lambda: decode(b"nonsense"), "aren't an encoded chain"),
-        (lambda: decode(encode(chain(GA.init(jax.random.key(0), jnp.zeros(1)))) + b"x"), "0 links has 28 bytes"),
+        (lambda: decode(encode(EMPTY, net()) + b"x"), "0 links has 32 bytes"),
+        (lambda: rebased(EMPTY, 1), "0 links can be re-based by 0 to 0 of them; got 1"),
+        (lambda: DeepGA(population=30, litters=True), "multiple of `parents` \\(20\\); got a population of 30. Use 39"),
     ],
 )
 def test_mistakes_are_told(wrong, said):
     with pytest.raises(ValueError, match=said):
         wrong()
+
+
+@pytest.mark.parametrize("noise", [Gaussian(), LowRank(2)])
+def test_litters_are_the_same_members_and_share_their_parents_matrices(noise):
+    ga = DeepGA(population=23, parents=4, sigma=0.3, elite_candidates=3, elite_episodes=2, litters=True, noise=noise)
+    state, info = play(ga, task, net(), 3)[-1]
+    genome, trial = ga.ask(jax.random.key(5), state)
+    assert_array_equal(expand(genome).parents[:, 0], np.repeat(np.arange(4), 6))
+    luck = jax.vmap(partial(jax.random.fold_in, jax.random.key(6)))(trial)
+    alone = [Runtime(chunk=c).map(task, noise, state.lineage.rows, expand(genome), luck).fitness for c in (None, 5)]
+    for chunk in (None, 7, 2):
+        together = Runtime(chunk=chunk).map(task, noise, state.lineage.rows, genome, luck).fitness
+        for fitness in alone:
+            np.testing.assert_allclose(together, fitness, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(float(info["elite"]))

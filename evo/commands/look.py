@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from rich.console import Console
 from tyro.conf import Positional, arg
 
@@ -31,10 +32,17 @@ class Plot:
         arg(metavar="FILE", help="The picture (.png, .svg, .pdf); RUN/curves.png of the first if left out."),
     ] = None
     x: Annotated[X, arg(help="What the curves go along.")] = "generation"
+    descriptors: Annotated[
+        bool, arg(help="Where every member ended up, on the task's map, instead of curves; RUN/descriptors.png.")
+    ] = False
 
     def __call__(self, console: Console) -> int:
         if not self.runs:
             raise ValueError("evo plot: wanted at least one run folder, got none.")
+        if self.descriptors:
+            picture = draw_places(self.runs, self.out or self.runs[0] / "descriptors.png")
+            console.print(str(picture), highlight=False, soft_wrap=True)
+            return 0
         picture = draw_curves(self.runs, self.out or self.runs[0] / "curves.png", self.x)
         console.print(str(picture), highlight=False, soft_wrap=True)
         return 0
@@ -78,6 +86,28 @@ def draw_curves(paths: Sequence[Path], out: Path, x: str) -> Path:
             raise ValueError(f"--x: {run.path} counts no environment steps; the nearest is evaluations.")
     out.parent.mkdir(parents=True, exist_ok=True)
     curves([(label, run.metrics) for label, run in zip(labels(runs), runs, strict=True)], out, x)
+    return out
+
+
+def draw_places(paths: Sequence[Path], out: Path) -> Path:
+    """Draw what all members of these runs were described by; returns the picture's path."""
+    from evo.commands.opened import opened
+    from evo.view.places import Map, places
+
+    runs = [opened(path) for path in paths]
+    tasks = [run.task for run in runs]
+    for run, task in zip(runs, tasks, strict=True):
+        if "descriptor" not in run.folder.records.read(0):
+            raise ValueError(f"--descriptors: {run.path} has none on record; its task gives only fitness.")
+        if task != tasks[0]:
+            raise ValueError(f"--descriptors: {run.path} is of another task than {runs[0].path}; draw them apart.")
+    task = tasks[0]
+    drawn = Map(
+        task.descriptor_names, task.descriptor_bounds, getattr(task, "walls", None), getattr(task, "places", {})
+    )
+    found = [np.stack([run.folder.records.read(g)["descriptor"] for g in range(run.generations)]) for run in runs]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    places(list(zip(labels(runs), found, strict=True)), drawn, out)
     return out
 
 

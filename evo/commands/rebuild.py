@@ -1,4 +1,4 @@
-"""`evo replay` and `evo export`: parameters out of a run folder."""
+"""`evo replay` and `evo export`: parameters out of a run folder, as arrays or as a chain of mutations."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ class Replay:
     generation: Annotated[int | None, arg(metavar="G", help="Counted from 0.")] = None
     member: Annotated[int | None, arg(metavar="I", help="Counted from 0.")] = None
     cell: Annotated[int | None, arg(metavar="C", help="A cell of the archive, instead of those two.")] = None
+    encoding: Annotated[
+        Path | None, arg(metavar="FILE", help="An encoded chain of this run, instead of those: see evo export.")
+    ] = None
     out: Annotated[Path | None, arg(metavar="FILE", help="Write it as .safetensors or .npz.")] = None
 
     def __call__(self, console: Console) -> int:
@@ -32,13 +35,17 @@ class Replay:
         from evo.commands.opened import opened
 
         write = writer(self.out, (".safetensors", ".npz")) if self.out else None
-        if (self.cell is None) == (self.generation is None) or (self.generation is None) != (self.member is None):
-            raise ValueError("evo replay: wanted --generation G and --member I, or --cell C alone.")
+        one = [x is not None for x in (self.cell, self.encoding, self.generation)].count(True) == 1
+        if not one or (self.generation is None) != (self.member is None):
+            raise ValueError(
+                "evo replay: wanted --generation G and --member I, or --cell C alone, or --encoding FILE alone."
+            )
         title, fitness, params = self._candidate(opened(self.run))
         arrays = flatten(params)
         norm = sum(float((x.astype(np.float64) ** 2).sum()) for x in arrays.values()) ** 0.5
         console.print(title, highlight=False)
-        console.print(f"fitness     {fitness:.9g}", highlight=False)
+        if fitness is not None:
+            console.print(f"fitness     {fitness:.9g}", highlight=False)
         console.print(f"parameters  {sum(x.size for x in arrays.values()):,} in {len(arrays)} arrays", highlight=False)
         console.print(f"norm        {norm:.9g}", highlight=False)
         if write:
@@ -46,10 +53,15 @@ class Replay:
             console.print(f"written to  {self.out}", highlight=False, soft_wrap=True)
         return 0
 
-    def _candidate(self, run: Run) -> tuple[str, float, Any]:
+    def _candidate(self, run: Run) -> tuple[str, float | None, Any]:
         """What it is, what it scored when it was judged, and its parameters."""
         from evo.commands.opened import elite
 
+        if self.encoding is not None:
+            from evo.commands.chain import decoded
+
+            links, params = decoded(run, self.encoding)
+            return f"a chain of {links} mutations", None, params
         if self.cell is not None:
             params = elite(run, self.cell)
             return f"the elite of cell {self.cell}", float(run.archive().fitness[self.cell]), params
@@ -65,11 +77,26 @@ class Export:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
     out: Annotated[Positional[Path], arg(metavar="OUT", help="A file that ends in .safetensors, .npz or .csv.")]
     solution: Annotated[bool, arg(help="The solution, even where there is an archive.")] = False
+    encoding: Annotated[
+        bool, arg(help="The elite of a genetic algorithm as its chain of mutations, 12 bytes each.")
+    ] = False
+    rebase: Annotated[
+        int | None,
+        arg(metavar="LINKS", help="With --encoding: keep this many mutations, and write what they start from beside."),
+    ] = None
 
     def __call__(self, console: Console) -> int:
         from evo.checkpoint import flatten
         from evo.commands.opened import opened
 
+        if self.rebase is not None and not self.encoding:
+            raise ValueError("--rebase is about chains; give --encoding with it.")
+        if self.encoding:
+            from evo.commands.chain import export
+
+            for line in export(opened(self.run), self.out, self.rebase):
+                console.print(line, highlight=False, soft_wrap=True)
+            return 0
         write = writer(self.out, tuple(WRITERS))
         run = opened(self.run)
         archive = hasattr(run.strategy, "archive") and not self.solution
