@@ -15,6 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from evo.random import integers
+
+BLOCK = 128  # cells counted by one row of a matmul
+
 Rows = Any  # a pytree of arrays with a leading axis: dense parameters, genomes, anything
 
 
@@ -151,11 +155,27 @@ def occupied(archive: Archive) -> Bool[Array, "c"]:
     return ~jnp.isneginf(archive.fitness)
 
 
+def running_count(mask: Bool[Array, "c"]) -> Int[Array, "c"]:
+    """How many are true up to and including each place: `cumsum`, by small matmuls, which CPUs do faster."""
+    count = mask.shape[0]
+    blocks = jnp.pad(mask, (0, -count % BLOCK)).reshape(-1, BLOCK).astype(jnp.float32)
+    within = jnp.dot(blocks, np.triu(np.ones((BLOCK, BLOCK), np.float32))).astype(jnp.int32)
+    total = within[:, -1]
+    return (within + (jnp.cumsum(total, dtype=jnp.int32) - total)[:, None]).reshape(-1)[:count]
+
+
+def filled(archive: Archive) -> tuple[Int[Array, "c"], Int[Array, ""]]:
+    """The occupied cells, lowest first and then zeros, and how many they are."""
+    taken = occupied(archive)
+    cells, rank = taken.shape[0], running_count(taken)
+    place = jnp.where(taken, rank - 1, cells)
+    return jnp.zeros(cells, jnp.int32).at[place].set(jnp.arange(cells), mode="drop"), rank[-1]
+
+
 def sample(key: Key[Array, ""], archive: Archive, n: int) -> Int[Array, "n"]:
     """Cells drawn uniformly from the occupied ones, with replacement; cell 0 where the archive is empty."""
-    rank = jnp.cumsum(occupied(archive), dtype=jnp.int32)
-    drawn = jax.random.randint(key, (n,), 0, jnp.maximum(rank[-1], 1))
-    return jnp.where(rank[-1] > 0, jnp.searchsorted(rank, drawn, side="right"), 0)
+    cells, count = filled(archive)
+    return cells[integers(key, n, count)]
 
 
 def best(archive: Archive) -> Int[Array, ""]:

@@ -14,10 +14,12 @@ from evo.archive import Archive, Grid, best, occupied, sample, settle, stats
 from evo.express import ByPath, Plan, express_dense
 from evo.genome import Genome, expand, size
 from evo.noise import Gaussian, Noise
+from evo.random import draw, split
 from evo.runtime import Runtime
 from evo.task import Evaluation, Params
 
 CHUNK = 64  # newcomers made dense at a time
+SMALL = 1 << 24  # bytes of rows up to which all newcomers are made dense at once
 
 
 class Record(NamedTuple):
@@ -74,12 +76,12 @@ class MapElites:
 
     def ask(self, key: Key[Array, ""], state: State) -> tuple[Genome, Int[Array, "n"]]:
         """Offspring of two elites each, with a trial of their own."""
-        key_first, key_second, key_line, key_noise = jax.random.split(key, 4)
+        key_parents, key_line, key_noise = jax.random.split(key, 3)
         n, empty = self.population, ~occupied(state.archive).any()
-        pairs = jnp.stack([sample(k, state.archive, n) for k in (key_first, key_second)], -1)
-        line = jnp.where(empty, 0.0, self.line * jax.random.normal(key_line, (n,)))
+        pairs = sample(key_parents, state.archive, 2 * n).reshape(2, n).T
+        line = jnp.where(empty, 0.0, self.line * draw(key_line, (n,), "normal"))
         scale = jnp.where(empty, jnp.float32(self.initial), jnp.float32(self.iso))
-        keys = jax.random.split(key_noise, n)[:, None]
+        keys = split(key_noise, n)[:, None]
         genome = Genome(keys, jnp.broadcast_to(scale, (n, 1)), pairs, jnp.stack([1 - line, line], -1))
         return genome, jnp.arange(n)
 
@@ -116,11 +118,14 @@ class MapElites:
 
 
 def express_where(noise: Noise | ByPath | Plan, bases: Params, genome: Genome, wanted: Bool[Array, "n"]) -> Params:
-    """Dense rows of the `wanted` members, zeros for the others; only what is wanted costs noise and arithmetic."""
+    """Dense rows of the `wanted` members, anything for the others. Small rows are made all at once, as cheap as that
+    is; of large ones only what is wanted costs noise and arithmetic."""
     genome, n = expand(genome), size(genome)
+    express = jax.vmap(lambda g: express_dense(noise, bases, g))
+    if n * sum(x.nbytes // x.shape[0] for x in jax.tree.leaves(bases)) <= SMALL:
+        return express(genome)
     chunk = min(CHUNK, n)
     order = jnp.argsort(~wanted, stable=True)
-    express = jax.vmap(lambda g: express_dense(noise, bases, g))
 
     def step(i, rows):
         index = jax.lax.dynamic_slice(order, (i * chunk,), (chunk,))  # the last slice may overlap the one before
