@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from evo.random import draw, split
 from evo.task import Evaluation
 from evo.view.scene import Scene, Shape
 
@@ -44,9 +45,11 @@ class Arm:
         return jax.random.uniform(key, (self.joints,)), ()
 
     def evaluate(self, params, state, key):
-        key_fitness, key_descriptor = jax.random.split(key)
-        fitness = -spread(params) + self.fitness_noise * jax.random.normal(key_fitness)
-        place = tip(params) + self.descriptor_noise * jax.random.normal(key_descriptor, (2,))
+        fitness, place = -spread(params), tip(params)
+        if self.fitness_noise or self.descriptor_noise:  # numbers that only weigh 0 would still be drawn
+            key_fitness, key_descriptor = split(key, 2)
+            fitness += self.fitness_noise * draw(key_fitness, (), "normal")
+            place += self.descriptor_noise * draw(key_descriptor, (2,), "normal")
         return Evaluation(fitness, place)
 
     def absorb(self, state, aux):

@@ -7,6 +7,7 @@ moves in and how is the same for all: `contest`, then `settle`. Axes: `n` newcom
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from evo.random import integers
 
 BLOCK = 128  # cells counted by one row of a matmul
+SLICE = 512  # newcomers moved in at a time; an eighth of that where their rows are large
+SMALL = 1 << 22  # bytes of rows that are not large
+NOWHERE = np.iinfo(np.int32).max  # no row of anything
 
 Rows = Any  # a pytree of arrays with a leading axis: dense parameters, genomes, anything
 
@@ -143,11 +147,37 @@ def contest(archive: Archive, cell: Int[Array, "n"], fitness: Float[Array, "n"],
     return Inserted(status, improvement, best & (index == first), cell, jnp.zeros_like(valid))
 
 
-def settle(archive: Archive, inserted: Inserted, fitness, descriptor, rows: Rows, record: Any = None) -> Archive:
-    """Move the accepted newcomers in: one scatter a leaf, so what isn't accepted may hold anything."""
-    cell = jnp.where(inserted.accepted, inserted.cell, archive.fitness.shape[0])
-    newcomers = Archive(rows, fitness, descriptor, record)
-    return jax.tree.map(lambda old, new: old.at[cell].set(new.astype(old.dtype), mode="drop"), archive, newcomers)
+def settle(
+    archive: Archive,
+    inserted: Inserted,
+    fitness: Float[Array, "n"],
+    descriptor: Float[Array, "n d"],
+    rows: Rows | Callable[[Int[Array, "k"]], Rows],
+    record: Any = None,
+) -> Archive:
+    """Move the accepted newcomers in, a slice of them at a time: only they cost anything.
+
+    `rows` has a row each, or makes the rows of the newcomers it is given the indices of, so that large ones never
+    exist for all newcomers. `archive.rows` may have more rows than there are cells; those stay as they are.
+    """
+    n = fitness.shape[0]
+    make = rows if callable(rows) else lambda index: jax.tree.map(lambda x: x[index], rows)
+    bytes_of_row = sum(x.nbytes // x.shape[0] for x in jax.tree.leaves(archive.rows))
+    chunk = min(n, SLICE if bytes_of_row * SLICE <= SMALL else SLICE // 8)
+    rank = running_count(inserted.accepted)
+    order = jnp.full(n, n).at[jnp.where(inserted.accepted, rank - 1, n)].set(jnp.arange(n), mode="drop")
+    order = jnp.concatenate([order, jnp.full(chunk, n)])
+    others = (fitness, descriptor, record)
+
+    def step(i, archive):
+        index = jax.lax.dynamic_slice(order, (i * chunk,), (chunk,))
+        cell = jnp.where(index < n, inserted.cell.at[index].get(mode="clip"), NOWHERE)
+        picked = jax.tree.map(lambda x: x.at[index].get(mode="clip"), others)
+        new = archive._replace(rows=make(jnp.minimum(index, n - 1)), fitness=picked[0], descriptor=picked[1])
+        put = lambda old, new: old.at[cell].set(new.astype(old.dtype), mode="drop")  # noqa: E731
+        return jax.tree.map(put, archive, new._replace(record=picked[2]))
+
+    return jax.lax.fori_loop(0, (rank[-1] + chunk - 1) // chunk, step, archive)
 
 
 def occupied(archive: Archive) -> Bool[Array, "c"]:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Int, Key
 
-from evo.archive import Archive, Grid, best, occupied, sample, settle, stats
+from evo.archive import Archive, Grid, best, filled, settle, stats
 from evo.express import ByPath, Plan, express_dense
 from evo.genome import Genome, expand, size
 from evo.noise import Gaussian, Noise
-from evo.random import draw, split
+from evo.random import draw, integers, split
 from evo.runtime import Runtime
 from evo.task import Evaluation, Params
 
-CHUNK = 64  # newcomers made dense at a time
-SMALL = 1 << 24  # bytes of rows up to which all newcomers are made dense at once
+SMALL = 1 << 23  # bytes of rows up to which all newcomers are made dense at once
 
 
 class Record(NamedTuple):
@@ -76,9 +74,9 @@ class MapElites:
 
     def ask(self, key: Key[Array, ""], state: State) -> tuple[Genome, Int[Array, "n"]]:
         """Offspring of two elites each, with a trial of their own."""
-        key_parents, key_line, key_noise = jax.random.split(key, 3)
-        n, empty = self.population, ~occupied(state.archive).any()
-        pairs = sample(key_parents, state.archive, 2 * n).reshape(2, n).T
+        key_parents, key_line, key_noise = split(key, 3)
+        n, (cells, count) = self.population, filled(state.archive)
+        empty, pairs = count == 0, cells[integers(key_parents, 2 * n, count)].reshape(2, n).T
         line = jnp.where(empty, 0.0, self.line * draw(key_line, (n,), "normal"))
         scale = jnp.where(empty, jnp.float32(self.initial), jnp.float32(self.iso))
         keys = split(key_noise, n)[:, None]
@@ -97,7 +95,7 @@ class MapElites:
         assert genome.parents is not None
         archive, (fitness, descriptor, _) = state.archive, evaluation
         inserted = self.grid.contest(archive, fitness, descriptor)
-        rows = express_where(self.noise, archive.rows, genome, inserted.accepted)
+        rows = maker(self.noise, archive.rows, genome)
         record = Record(jnp.full(fitness.shape, state.generation), genome.parents)
         archive = settle(archive, inserted, fitness, descriptor, rows, record)
         moved = jnp.where(inserted.accepted, inserted.status, 0)
@@ -117,21 +115,11 @@ class MapElites:
         return jax.tree.map(lambda rows: rows[best(state.archive)], state.archive.rows)
 
 
-def express_where(noise: Noise | ByPath | Plan, bases: Params, genome: Genome, wanted: Bool[Array, "n"]) -> Params:
-    """Dense rows of the `wanted` members, anything for the others. Small rows are made all at once, as cheap as that
-    is; of large ones only what is wanted costs noise and arithmetic."""
-    genome, n = expand(genome), size(genome)
+def maker(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Any:
+    """Dense rows of members by index, for `settle`. Small ones are made all at once, for then the compiler finds
+    that judging them has made them already."""
+    genome = expand(genome)
     express = jax.vmap(lambda g: express_dense(noise, bases, g))
-    if n * sum(x.nbytes // x.shape[0] for x in jax.tree.leaves(bases)) <= SMALL:
+    if size(genome) * sum(x.nbytes // x.shape[0] for x in jax.tree.leaves(bases)) <= SMALL:
         return express(genome)
-    chunk = min(CHUNK, n)
-    order = jnp.argsort(~wanted, stable=True)
-
-    def step(i, rows):
-        index = jax.lax.dynamic_slice(order, (i * chunk,), (chunk,))  # the last slice may overlap the one before
-        made = express(jax.tree.map(lambda x: x[index], genome))
-        return jax.tree.map(lambda x, new: x.at[index].set(new), rows, made)
-
-    rows = jax.tree.map(lambda x: jnp.zeros((n, *x.shape[1:]), x.dtype), bases)
-    slices = (wanted.sum(dtype=jnp.int32) + chunk - 1) // chunk
-    return jax.lax.fori_loop(0, jnp.minimum(slices, math.ceil(n / chunk)), step, rows)
+    return lambda index: express(jax.tree.map(lambda x: x[index], genome))
