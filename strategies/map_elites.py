@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from evo.archive import Archive, Grid, best, filled, settle, stats
+from evo.archive import Archive, Grid, best, filled, stats
 from evo.express import ByPath, Plan, express_dense
 from evo.genome import Genome, expand, size
 from evo.noise import Gaussian, Noise
@@ -94,10 +94,9 @@ class MapElites:
         elite (`improved`), and how many offspring were `out_of_bounds`."""
         assert genome.parents is not None
         archive, (fitness, descriptor, _) = state.archive, evaluation
-        inserted = self.grid.contest(archive, fitness, descriptor)
         rows = maker(self.noise, archive.rows, genome)
         record = Record(jnp.full(fitness.shape, state.generation), genome.parents)
-        archive = settle(archive, inserted, fitness, descriptor, rows, record)
+        archive, inserted = self.grid.insert(archive, fitness, descriptor, rows, record)
         moved = jnp.where(inserted.accepted, inserted.status, 0)
         info = stats(archive, self.offset) | {
             "added": (moved == 2).sum(dtype=jnp.int32),
