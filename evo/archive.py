@@ -251,27 +251,44 @@ def settle(
 ) -> Archive:
     """Move the accepted newcomers in, a slice of them at a time: only they cost anything.
 
-    `rows` has a row each, or makes the rows of the newcomers it is given the indices of, so that large ones never
-    exist for all newcomers. `archive.rows` may have more rows than there are cells; those stay as they are.
+    `rows` has a row each, or makes the rows of the newcomers it is given the indices of, so that only winners cost
+    noise and arithmetic. `archive.rows` may have more rows than there are cells; those stay as they are.
     """
     n = fitness.shape[0]
-    make = rows if callable(rows) else lambda index: jax.tree.map(lambda x: x[index], rows)
     bytes_of_row = sum(x.nbytes // x.shape[0] for x in jax.tree.leaves(archive.rows))
     chunk = min(n, SLICE if bytes_of_row * SLICE <= SMALL else SLICE // 8)
     rank = running_count(inserted.accepted)
     order = jnp.full(n, n).at[jnp.where(inserted.accepted, rank - 1, n)].set(jnp.arange(n), mode="drop")
     order = jnp.concatenate([order, jnp.full(chunk, n)])
     others = (fitness, descriptor, record)
+    slices = (rank[-1] + chunk - 1) // chunk
+    at = jnp.arange(n)
+    if callable(rows):  # all of them before any moves in: they may be made from the very rows that are replaced
+        rows, at = _made(rows, archive.rows, order, chunk, slices), rank - 1
 
     def step(i, archive):
         index = jax.lax.dynamic_slice(order, (i * chunk,), (chunk,))
         cell = jnp.where(index < n, inserted.cell.at[index].get(mode="clip"), NOWHERE)
         picked = jax.tree.map(lambda x: x.at[index].get(mode="clip"), others)
-        new = Archive(make(jnp.minimum(index, n - 1)), *picked)
+        place = at.at[index].get(mode="clip")
+        new = Archive(jax.tree.map(lambda x: x.at[place].get(mode="clip"), rows), *picked)
         put = lambda old, new: old.at[cell].set(new.astype(old.dtype), mode="drop")  # noqa: E731
         return jax.tree.map(put, archive._replace(threshold=None), new)._replace(threshold=archive.threshold)
 
-    return jax.lax.fori_loop(0, (rank[-1] + chunk - 1) // chunk, step, archive)
+    return jax.lax.fori_loop(0, slices, step, archive)
+
+
+def _made(make: Callable, like: Rows, order: Int[Array, "n"], chunk: int, slices: Int[Array, ""]) -> Rows:
+    """The winners' rows, in their order, and zeros after them."""
+    n = order.shape[0] - chunk
+
+    def step(i, rows):
+        index = jax.lax.dynamic_slice(order, (i * chunk,), (chunk,))
+        new = make(jnp.minimum(index, n - 1))
+        return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, i * chunk, 0), rows, new)
+
+    zeros = jax.tree.map(lambda x: jnp.zeros((order.shape[0], *x.shape[1:]), x.dtype), like)
+    return jax.lax.fori_loop(0, slices, step, zeros)
 
 
 def occupied(archive: Archive) -> Bool[Array, "c"]:
@@ -300,6 +317,27 @@ def sample(key: Key[Array, ""], archive: Archive, n: int) -> Int[Array, "n"]:
     """Cells drawn uniformly from the occupied ones, with replacement; cell 0 where the archive is empty."""
     cells, count = filled(archive)
     return cells[integers(key, n, count)]
+
+
+def nearest(archive: Archive, descriptor: Float[Array, "n d"], k: int = 1) -> tuple[Int[Array, "n k"], Array]:
+    """The cells of the k elites that were seen nearest to each descriptor, nearest first, and how far they are;
+    infinitely far where there are fewer than k, or where the descriptor isn't finite."""
+    taken = occupied(archive)
+
+    def one(place):
+        square = ((archive.descriptor - place[None]) ** 2).sum(-1)
+        least, cell = jax.lax.top_k(-jnp.where(taken & jnp.isfinite(square), square, jnp.inf), k)
+        return cell, jnp.sqrt(-least)
+
+    return jax.lax.map(one, descriptor, batch_size=64)
+
+
+def novelty(archive: Archive, descriptor: Float[Array, "n d"], k: int = 10) -> Float[Array, "n"]:
+    """Mean distance to the k nearest elites, of however many there are (Lehman & Stanley 2011); -inf where invalid."""
+    _, distance = nearest(archive, descriptor, min(k, archive.fitness.shape[0]))
+    there = jnp.isfinite(distance)
+    mean = jnp.where(there, distance, 0.0).sum(-1) / jnp.maximum(there.sum(-1), 1).astype(jnp.float32)
+    return jnp.where(jnp.isfinite(descriptor).all(-1), mean, -jnp.inf)
 
 
 def best(archive: Archive) -> Int[Array, ""]:

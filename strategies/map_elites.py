@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from evo.archive import Archive, Grid, best, filled, stats
-from evo.express import ByPath, Plan, express_dense
-from evo.genome import Genome, expand, size
+from evo.express import ByPath, Plan, maker
+from evo.genome import Genome
 from evo.noise import Gaussian, Noise
 from evo.random import draw, integers, split
 from evo.runtime import Runtime
 from evo.task import Evaluation, Params
-
-SMALL = 1 << 23  # bytes of rows up to which all newcomers are made dense at once
 
 
 class Record(NamedTuple):
@@ -112,13 +110,3 @@ class MapElites:
     def solution(self, state: State) -> Params:
         """The fittest elite; the initial parameters where there is none."""
         return jax.tree.map(lambda rows: rows[best(state.archive)], state.archive.rows)
-
-
-def maker(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Any:
-    """Dense rows of members by index, for `settle`. Small ones are made all at once, for then the compiler finds
-    that judging them has made them already."""
-    genome = expand(genome)
-    express = jax.vmap(lambda g: express_dense(noise, bases, g))
-    if size(genome) * sum(x.nbytes // x.shape[0] for x in jax.tree.leaves(bases)) <= SMALL:
-        return express(genome)
-    return lambda index: express(jax.tree.map(lambda x: x[index], genome))
