@@ -42,7 +42,8 @@ def unflatten(arrays: dict[str, np.ndarray], like: Any) -> Any:
             )
         array = jnp.asarray(arrays[name], want.dtype)
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        leaves.append(jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if is_key else array)
+        impl = jax.random.key_impl(leaf) if is_key and isinstance(leaf, jax.Array) else None  # a shape: the default
+        leaves.append(jax.random.wrap_key_data(array, impl=impl) if is_key else array)
     return jax.tree.unflatten(tree, leaves)
 
 

@@ -158,7 +158,7 @@ def _fresh(mean: Float[Array, "e D"], sigma: float, batch: int) -> Search:
     e, n = mean.shape
     identity = jnp.broadcast_to(jnp.eye(n), (e, n, n))
     zeros, none = jnp.zeros((e, n)), jnp.zeros(e, jnp.int32)
-    return Search(mean, jnp.full(e, sigma), identity, zeros, zeros, jnp.zeros((e, batch, n)), identity, none, none)
+    return Search(mean, jnp.full(e, sigma, jnp.float32), identity, zeros, zeros, jnp.zeros((e, batch, n)), identity, none, none)
 
 
 def _over(flag: Array, x: Array) -> Array:
