@@ -74,7 +74,7 @@ def test_every_candidate_of_a_mix_is_rebuilt(tmp_path):
 def test_cma_is_hansens():
     """One update against a plain numpy transcription of the tutorial, from the same draws."""
     emitter = CMA(1, 8, 0.7, "fitness", "mu", "basic")
-    n, b, mu = 3, 8, 4
+    n, mu = 3, 4
     search, rows = emitter.init(jax.random.key(0), jnp.asarray([1.0, -2.0, 0.5]))
     x, m = np.asarray(rows, np.float64), np.array([1.0, -2.0, 0.5])
     fitness = -((x - [0.0, 3.0, 1.0]) ** 2).sum(1)
@@ -146,7 +146,9 @@ def test_corrected_golden():
         fitness=jnp.asarray([3.0, 5.0, -jnp.inf, 2.0]), descriptor=jnp.asarray([[0.5], [1.5], [0.0], [3.5]])
     )
     # cell 0 is really worth 1; what is in cell 1 really lives in cell 0, worth 0; cell 3 nobody has looked at
-    looks = Looks(jnp.asarray([2, 1, 0, 0]), jnp.asarray([1.0, 0, 0, 0]), jnp.zeros(4), jnp.asarray([[0.5], [0.5], [0], [0]]))
+    looks = Looks(
+        jnp.asarray([2, 1, 0, 0]), jnp.asarray([1.0, 0, 0, 0]), jnp.zeros(4), jnp.asarray([[0.5], [0.5], [0], [0]])
+    )
     numbers = {name: float(x) for name, x in corrected(grid, archive, looks).items()}
     assert numbers["corrected_qd_score"] == (1 + 1) + (2 + 1)
     assert numbers["corrected_coverage"] == 0.5
@@ -197,7 +199,9 @@ def test_mistakes_are_told(wrong, said):
         wrong()
 
 
-@pytest.mark.parametrize("cells", [{"kind": "cvt", "cells": 9, "bounds": [[0, 1], [0, 1]]}, {"grid": {"shape": [3, 3]}}])
+@pytest.mark.parametrize(
+    "cells", [{"kind": "cvt", "cells": 9, "bounds": [[0, 1], [0, 1]]}, {"grid": {"shape": [3, 3]}}]
+)
 def test_it_is_a_config(cells):
     from evo import schema
     from evo.strategy import Strategy

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from evo.archive import Archive, Inserted, sample
-from evo.genome import Genome, dense_rows
+from evo.archive import Inserted, sample
+from evo.genome import dense_rows
 from evo.random import draw, split
 
 LEAST = 1e-11  # a distribution whose largest deviation is below this has ended
@@ -97,7 +97,9 @@ class CMA:
     def _learned(self, search: Search, inserted: Inserted, fitness: Float[Array, "b"]) -> tuple[Search, Array]:
         """One search after its offspring were told, and whether it has ended."""
         changed = (inserted.status > 0).sum(dtype=jnp.int32)
-        value = jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf) if self.ranking == "fitness" else inserted.improvement
+        value = (
+            jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf) if self.ranking == "fitness" else inserted.improvement
+        )
         stage = inserted.status if self.ranking == "two_stage" else jnp.zeros_like(inserted.status)
         order = jnp.lexsort((-value, -stage))
         valid = jnp.isfinite(value).sum(dtype=jnp.int32)
@@ -158,7 +160,9 @@ def _fresh(mean: Float[Array, "e D"], sigma: float, batch: int) -> Search:
     e, n = mean.shape
     identity = jnp.broadcast_to(jnp.eye(n), (e, n, n))
     zeros, none = jnp.zeros((e, n)), jnp.zeros(e, jnp.int32)
-    return Search(mean, jnp.full(e, sigma, jnp.float32), identity, zeros, zeros, jnp.zeros((e, batch, n)), identity, none, none)
+    return Search(
+        mean, jnp.full(e, sigma, jnp.float32), identity, zeros, zeros, jnp.zeros((e, batch, n)), identity, none, none
+    )
 
 
 def _over(flag: Array, x: Array) -> Array:
