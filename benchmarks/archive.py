@@ -52,9 +52,9 @@ def fused(engine: Engine, generations: int):
     return jax.jit(scan, donate_argnums=0)
 
 
-def ours(joints: int, noise=Gaussian()):
+def ours(joints: int, law="normal"):
     """A function of no arguments that plays `FUSED` generations on the arm."""
-    strategy = MapElites(BATCH, (SIDE, SIDE), iso=0.01, line=0.2, noise=noise)
+    strategy = MapElites(BATCH, (SIDE, SIDE), iso=0.01, line=0.2, noise=Gaussian(law))
     engine, moment, _ = prepare(Arm(joints), None, strategy, 0, Runtime())
     program, held = fused(engine, FUSED), {"state": moment.state, "at": 0}
 
@@ -159,7 +159,7 @@ def speed(quick: bool) -> list[Row]:
     table, rounds = [], 5 if quick else 15
     for joints in (8, 100):
         case = f"iteration, arm of {joints} joints"
-        programs = {f"{case}: evo": ours(joints), f"{case}: evo, bytes4 noise": ours(joints, Gaussian("bytes4"))}
+        programs = {f"{case}: evo": ours(joints), f"{case}: evo, bytes4 noise": ours(joints, "bytes4")}
         if "ribs" in peers:
             programs[f"{case}: pyribs"] = ribs(joints)
         for program in programs.values():

@@ -1,7 +1,8 @@
 """Archives: the best member found for every kind of behaviour.
 
 An archive is cells; a cell holds one elite or is empty. A verb (`Grid`, `evo.cvt.CVT`) says which cell a descriptor
-belongs to; who moves in and how is the same for all: `insert`, which is `contest`, then `settle`. Axes: `n` newcomers, `c` cells, `d` descriptor.
+belongs to; who moves in and how is the same for all: `insert`, which is `contest`, then `settle`.
+Axes: `n` newcomers, `c` cells, `d` descriptor.
 """
 
 from __future__ import annotations

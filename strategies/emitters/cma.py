@@ -36,8 +36,8 @@ class Search(NamedTuple):
 class CMA:
     """CMA-ES emitters (Fontaine et al. 2020, CMA-ME; Fontaine & Nikolaidis 2023, CMA-MAE), all in one batch.
 
-    `searches` distributions of `batch` offspring each. `ranking`: "two_stage" puts those that filled a cell before those
-    that improved one, and each by improvement; "improvement" goes by that alone, which with an archive that anneals
+    `searches` distributions of `batch` offspring each. `ranking`: "two_stage" puts those that filled a cell before
+    those that improved one, and each by improvement; "improvement" goes by that alone, which with an archive that anneals
     (`learning_rate`) is CMA-MAE; "fitness" is plain CMA-ES. `parents`: "filter" takes the offspring that changed the
     archive, "mu" the better half. `restart`: "no_improvement" begins anew at a random elite when no offspring changed
     the archive; "basic" only when the distribution has degenerated, as both do.
