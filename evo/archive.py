@@ -53,11 +53,20 @@ class Inserted(NamedTuple):
 class Cells(Protocol):
     """A way to divide descriptors into cells: `Grid` or `evo.cvt.CVT`."""
 
-    bounds: tuple[tuple[float, float], ...]
-    offset: float
-    learning_rate: float | None
-    threshold_min: float
-    outside: Outside
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]: ...
+
+    @property
+    def offset(self) -> float: ...
+
+    @property
+    def learning_rate(self) -> float | None: ...
+
+    @property
+    def threshold_min(self) -> float: ...
+
+    @property
+    def outside(self) -> Outside: ...
 
     @property
     def cells(self) -> int: ...

@@ -14,7 +14,7 @@ from evo.archive import Archive, Cells, Inserted, contest, occupied
 class Looks(NamedTuple):
     """What the later looks at each elite said; the one that let it in doesn't count, for it was chosen for its luck."""
 
-    count: Int[Array, "c"]
+    number: Int[Array, "c"]
     fitness: Float[Array, "c"]  # their mean
     variance: Float[Array, "c"]  # of one look, sum of squares / count; 0 after one
     descriptor: Float[Array, "c d"]  # their mean
@@ -32,13 +32,13 @@ def look(
     finite doesn't count."""
     valid = valid & jnp.isfinite(fitness) & jnp.isfinite(descriptor).all(-1)
     old = Looks(*(x[cell] for x in looks))
-    count = old.count + 1
+    count = old.number + 1
     share = 1 / count.astype(jnp.float32)
     off = fitness - old.fitness
     mean = old.fitness + off * share
     variance = old.variance + (off * (fitness - mean) - old.variance) * share
     place = old.descriptor + (descriptor - old.descriptor) * share[:, None]
-    where = jnp.where(valid, cell, looks.count.shape[0])
+    where = jnp.where(valid, cell, looks.number.shape[0])
     return Looks(
         *(x.at[where].set(new, mode="drop") for x, new in zip(looks, (count, mean, variance, place), strict=True))
     )
@@ -52,7 +52,7 @@ def corrected(cells: Cells, archive: Archive, looks: Looks) -> dict[str, Array]:
     `descriptor_error`: mean distance between the descriptor that let an elite in and the mean of the later ones;
     `luck`: mean fitness that let elites in, minus the mean of the later ones.
     """
-    taken, seen = occupied(archive), looks.count > 0
+    taken, seen = occupied(archive), looks.number > 0
     seen = seen & taken
     fitness = jnp.where(seen, looks.fitness, archive.fitness)
     descriptor = jnp.where(seen[:, None], looks.descriptor, archive.descriptor)

@@ -133,7 +133,7 @@ def test_looks_equal_numpy_twins():
             if v and np.isfinite(f):
                 seen[c].append((f, *d))
     for c, said in seen.items():
-        assert looks.count[c] == len(said)
+        assert looks.number[c] == len(said)
         if said:
             mean, var = np.mean(said, 0), np.var(said, 0)
             assert_allclose([looks.fitness[c], *looks.descriptor[c]], mean, atol=1e-5)

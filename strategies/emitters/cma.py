@@ -37,10 +37,10 @@ class CMA:
     """CMA-ES emitters (Fontaine et al. 2020, CMA-ME; Fontaine & Nikolaidis 2023, CMA-MAE), all in one batch.
 
     `searches` distributions of `batch` offspring each. `ranking`: "two_stage" puts those that filled a cell before
-    those that improved one, and each by improvement; "improvement" goes by that alone, which with an archive that anneals
-    (`learning_rate`) is CMA-MAE; "fitness" is plain CMA-ES. `parents`: "filter" takes the offspring that changed the
-    archive, "mu" the better half. `restart`: "no_improvement" begins anew at a random elite when no offspring changed
-    the archive; "basic" only when the distribution has degenerated, as both do.
+    those that improved one, and each by improvement; "improvement" goes by that alone, which with an archive that
+    anneals (`learning_rate`) is CMA-MAE; "fitness" is plain CMA-ES. `parents`: "filter" takes the offspring that
+    changed the archive, "mu" the better half. `restart`: "no_improvement" begins anew at a random elite when no
+    offspring changed the archive; "basic" only when the distribution has degenerated, as both do.
 
     The updates are those of Hansen's tutorial (arXiv:1604.00772), with C = A A^T by Cholesky, and the path of sigma
     in the coordinates of A (Krause et al. 2016). The cost of a generation is searches * D^3 / 3.
