@@ -18,11 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from evo.genome import Genome
+from evo.genome import Genome, expand, size
 from evo.lazy import Lazy, densify
 from evo.leaf import path_of
 from evo.noise import Frozen, LowRank, Noise
 from evo.random import fold_in
+
+SMALL = 1 << 23  # bytes of rows up to which `maker` makes all members at once
 
 Params = Any
 Axes = tuple[tuple[int, ...], tuple[int, ...]]  # the row axes and the column axes of a leaf; the others are stacked
@@ -201,3 +203,13 @@ def _mixed(rows: Array, parents: Array, mix: Array | None) -> Array:
 def express_dense(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Params:
     """`express` with every leaf an ordinary array."""
     return densify(express(noise, bases, genome))
+
+
+def maker(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Any:
+    """Dense rows of members by index, for `settle`. Small ones are made all at once, for then the compiler finds
+    that judging them has made them already."""
+    genome = expand(genome)
+    express = jax.vmap(lambda g: express_dense(noise, bases, g))
+    if size(genome) * sum(x.nbytes // x.shape[0] for x in jax.tree.leaves(bases)) <= SMALL:
+        return express(genome)
+    return lambda index: express(jax.tree.map(lambda x: x[index], genome))

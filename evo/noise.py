@@ -39,10 +39,15 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Every entry an independent normal draw: OpenAI-ES (Salimans et al. 2017), Deep GA (Such et al. 2017)."""
+    """Every entry an independent draw: OpenAI-ES (Salimans et al. 2017), Deep GA (Such et al. 2017).
+
+    `law` is that of the entries, see `evo.random.draw`: normal unless another is asked for, e.g. because it is cheaper.
+    """
+
+    law: Law = "normal"
 
     def dense(self, key, shape, dtype=jnp.float32):
-        return draw(key, shape, "normal", dtype)
+        return draw(key, shape, self.law, dtype)
 
     def factors(self, key, shape, dtype=jnp.float32):
         return None

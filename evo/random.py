@@ -45,6 +45,18 @@ def fold_in(key: Key[Array, ""], number: int | Int[Array, ""]) -> Key[Array, ""]
     return jax.random.wrap_key_data(jnp.stack(threefry(jax.random.key_data(key), jnp.zeros_like(number), number)))
 
 
+@partial(jax.jit, static_argnums=1)
+def split(key: Key[Array, ""], count: int) -> Key[Array, "count"]:
+    """`jax.random.split`, bit for bit, in a straight line: key i is `fold_in(key, i)`."""
+    return jax.vmap(partial(fold_in, key))(jnp.arange(count))
+
+
+def integers(key: Key[Array, ""], count: int, bound: Int[Array, ""]) -> Int[Array, "count"]:
+    """Whole numbers from 0 to bound - 1, uniform but for a part in 2^32 / bound; 0 where the bound isn't positive."""
+    bound = jnp.maximum(bound, 1).astype(jnp.uint32)
+    return (words(key, count) % bound).astype(jnp.int32)
+
+
 @partial(jax.jit, static_argnames=("count", "stream"))
 def words(key: Key[Array, ""], count: int, stream: int = 0) -> UInt32[Array, "count"]:
     """Random words: the first halves of the blocks of the counters (1 + stream, i). Streams are independent.

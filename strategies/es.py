@@ -113,7 +113,7 @@ class ES:
         info["update_ratio"] = info["update_norm"] / jnp.maximum(info["center_norm"], 1e-30)
         moved = merged(self.noise, state.center, optax.apply_updates(center, updates))
         after = ESState(moved, state.like, optimizer, state.generation + 1)
-        info["changed"] = changed(live(self.noise, self.bases(state)), live(self.noise, self.bases(after)))
+        info["changed"] = changed(self._live(self.bases(state)), self._live(self.bases(after)))
         return after, info
 
     def solution(self, state) -> Params:
