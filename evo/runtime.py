@@ -76,8 +76,10 @@ class Runtime:
         genome, judged = expand(genome), jax.vmap(one)
         if litter > 1:
             genome, key = jax.tree.map(lambda x: x.reshape(-1, litter, *x.shape[1:]), (genome, key))
-            genome = genome._replace(parents=genome.parents[:, 0])  # None without parents, where litters are of 1
-            judged = jax.vmap(jax.vmap(one, (Genome(0, 0, None, None), 0)))
+            assert genome.parents is not None
+            genome = genome._replace(parents=genome.parents[:, 0])
+            own: Any = Genome(0, 0, None, None)  # type: ignore[arg-type]
+            judged = jax.vmap(jax.vmap(one, (own, 0)))
         members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), (genome, key))
 
         def block(members):
