@@ -103,7 +103,7 @@ class Uses(NamedTuple):
             return [self.look_up(eqn, tracks[0])]
         elif name in VIEWS and tracks[0]:
             return moved(eqn, tracks[0])
-        elif name == "optimization_barrier":
+        elif name in ("optimization_barrier", "device_put"):
             return tracks
         elif len(eqn.outvars) == 1 and name not in STEPS:
             return [passed(eqn, tracks)]

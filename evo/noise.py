@@ -55,12 +55,12 @@ class Gaussian:
 class LowRank:
     """E = a b^T / sqrt(rank), with a and b drawn independently: EGGROLL (arXiv 2511.16652, section 4).
 
-    `law` is that of the entries of a and b, see `evo.random.draw`. A leaf whose factors would be no smaller than
+    `law` is that of the entries of a and b, see `evo.random.draw`; `sign` is the cheapest and learns as well. A leaf whose factors would be no smaller than
     itself (vectors, `[64, 1]` heads) gets dense noise of the same law.
     """
 
     rank: int = 1
-    law: Law = "normal"
+    law: Law = "sign"
 
     def __post_init__(self):
         if self.rank < 1:

@@ -58,7 +58,7 @@ def view(*primitives: str):
 
 def see(eqn: JaxprEqn, w: Lazy, *others: Array) -> list:
     """A view of a lazy leaf, unless its factors would have to grow to what they stand for."""
-    if not is_lazy(w) or (len(others) > 0 and eqn.primitive.name == "device_put"):
+    if not is_lazy(w):
         return NotImplemented
     outs = seen(eqn, w, *others)
     return outs if all(pays(out, w) for out in outs) else NotImplemented
@@ -179,9 +179,14 @@ def _(x, shape, params, *starts):
     return lax.dynamic_slice(x, [*first, zero], [*sizes, x.shape[-1]])
 
 
-@view("copy", "stop_gradient", "name", "reduce_precision", "sharding_constraint", "device_put")
+@view("copy", "stop_gradient", "name", "reduce_precision", "sharding_constraint")
 def _(x, shape, params):
     return x
+
+
+@rule("device_put")
+def _(eqn, w, *others):
+    return NotImplemented if others else [w._replace(base=bind(eqn, w.base)[0])]
 
 
 @view("convert_element_type")

@@ -120,7 +120,7 @@ def search(
         moment = Moment(state, engine.absorb(moment.task_state, evaluation.aux))
         total["evaluations"] += fitness.size
         total["steps"] += steps_of(evaluation)
-        row = {"generation": generation} | summary(fitness) | total | {k: float(x) for k, x in info.items()}
+        row = {"generation": generation} | summary(fitness) | total | {name: number(x) for name, x in info.items()}
         if eval_every and (generation + 1) % eval_every == 0:
             row |= fresh(engine, moment, generation, eval_episodes)
         row["seconds"] = round(time.perf_counter() - began, 4)
@@ -141,6 +141,11 @@ def summary(fitness: np.ndarray) -> dict[str, float]:
     valid = fitness[np.isfinite(fitness)].astype(np.float64)
     row = {"best": valid.max(), "mean": valid.mean(), "median": np.median(valid), "std": valid.std()}
     return {name: float(x) for name, x in row.items()} | {"invalid": int(fitness.size - valid.size)}
+
+
+def number(x: Any) -> float | None:
+    """A scalar for metrics.jsonl, which has no NaN or infinity: None."""
+    return float(x) if np.isfinite(x) else None
 
 
 def steps_of(evaluation: Evaluation) -> int:

@@ -116,7 +116,7 @@ class Evosax:
 
         state = jax.lax.cond(jnp.isfinite(evaluation.fitness).any(), learn, lambda state: state, state)
         info = {"best_so_far": -jnp.min(state.inner.best_fitness)}
-        return state, info | ({"std": jnp.mean(state.inner.std)} if hasattr(state.inner, "std") else {})
+        return state, info | ({"search_std": jnp.mean(state.inner.std)} if hasattr(state.inner, "std") else {})
 
     def solution(self, state: State) -> Params:
         """The mean of the distribution, or the best member so far."""

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from evo import noise as module
 from evo.noise import Frozen, Gaussian, LowRank
 
-NOISES = [Gaussian(), LowRank(1), LowRank(3, "bytes4"), LowRank(1, "sign"), Frozen()]
+NOISES = [Gaussian(), LowRank(1, "normal"), LowRank(3, "bytes4"), LowRank(1, "sign"), Frozen()]
 SHAPES = [(), (7,), (5, 6), (3, 8, 9), (40, 1)]
 KEYS = jax.random.split(jax.random.key(3), 6)
 WEIGHTS = jnp.array([1.0, -2.0, 0.5, 0.0, 3.0, -0.25])
@@ -39,7 +39,7 @@ def test_total_is_the_weighted_sum(noise, shape, numbers, monkeypatch):
     assert_allclose(noise.total(KEYS, WEIGHTS, shape, jnp.float32), slow, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("noise", [Gaussian(), LowRank(1), LowRank(4, "sign")], ids=repr)
+@pytest.mark.parametrize("noise", [Gaussian(), LowRank(1, "normal"), LowRank(4, "sign")], ids=repr)
 def test_every_entry_has_mean_zero_and_variance_one(noise):
     draws = jax.vmap(lambda key: noise.dense(key, (12, 11), jnp.float32))(jax.random.split(jax.random.key(0), 4000))
     draws = np.asarray(draws).reshape(len(draws), -1)

@@ -1,0 +1,125 @@
+"""The table of strategies: each learns within a budget, compiles once, resumes, and doesn't mind the layout."""
+
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import evo
+from evo.engine import settle
+from evo.envs import TASKS
+from evo.registry import resolve
+from evo.strategies import STRATEGIES
+from evo.strategies.deep_ga import DeepGA
+from evo.strategies.es import EGGROLL, ES, OpenAIES
+from evo.strategies.evosax import Evosax
+from evo.strategies.map_elites import MapElites
+from evo.strategies.random_search import RandomSearch
+
+GOAL = jnp.array([[1.0, -0.5, 0.25, 0.75], [-1.0, 0.5, 2.0, -0.25]])  # no symmetry a flipped sign could hide in
+PARAMS = {"w": jnp.zeros((2, 4)), "b": jnp.zeros(3)}
+START = -float((GOAL**2).sum()) - 1.0
+
+TABLE = {  # the strategy, its generations (20,000 evaluations at most), and the fitness of a solution that has learnt
+    "es": (ES(64, sigma=0.1, lr=0.1, shaping="z_score"), 60, -0.1),
+    "eggroll": (EGGROLL(64, sigma=0.1, lr=0.1), 60, -0.1),
+    "openai_es": (OpenAIES(64, sigma=0.1, lr=0.1), 60, -0.1),
+    "deep_ga": (DeepGA(64, parents=8, sigma=0.1, elite_candidates=3, elite_episodes=2, horizon=200), 60, -0.2),
+    "map_elites": (MapElites(128, shape=(8, 8), bounds=((-2, 2), (-2, 2)), iso=0.1), 100, -0.3),
+    "evosax": (Evosax("CMA_ES", population=32), 60, -0.1),
+    "evosax, population-based": (Evosax("DifferentialEvolution", population=64), 100, -0.1),
+    "random_search": (RandomSearch(256, sigma=0.5), 60, -3.0),
+}
+ROWS = pytest.mark.parametrize("name", TABLE)
+
+
+def task(params, key):
+    """Quadratic, at its best (0) at GOAL and 1/sqrt(3); the descriptor is two of the weights."""
+    fitness = -((params["w"] - GOAL) ** 2).sum() - ((params["b"] - 3**-0.5) ** 2).sum()
+    return evo.Evaluation(fitness, descriptor=params["w"][:, 0])
+
+
+def run(name, generations, **settings):
+    return evo.run(task, PARAMS, TABLE[name][0], generations=generations, seed=1, **settings)
+
+
+def test_every_strategy_has_a_row_here_and_in_the_docs():
+    assert set(STRATEGIES) <= set(TABLE)
+    docs = Path(__file__).parent.parent / "docs"
+    for page, kinds in (("strategies.md", STRATEGIES), ("tasks.md", TASKS)):
+        assert [kind for kind in kinds if f"`{kind}`" not in (docs / page).read_text()] == []
+    assert all(isinstance(row[0], evo.Strategy) for row in TABLE.values())
+    assert {type(row[0]) for row in TABLE.values()} == {resolve(entry) for entry in STRATEGIES.values()}
+
+
+@ROWS
+def test_it_learns_within_its_budget(name):
+    strategy, generations, learnt = TABLE[name]
+    result = run(name, generations)
+    assert result.metrics["evaluations"][-1] <= 20_000
+    reached = float(task(result.solution, None).fitness)
+    assert reached > learnt > START
+    assert jax.tree.structure(result.solution) == jax.tree.structure(PARAMS)
+    assert strategy == TABLE[name][0]
+
+
+@ROWS
+def test_resumed_it_ends_the_same_and_any_generation_can_be_told_again(name, tmp_path):
+    whole = run(name, 9)
+    run(name, 5, out=tmp_path / "r", checkpoint_every=4)
+    resumed = run(name, 9, out=tmp_path / "r", checkpoint_every=4)
+    jax.tree.map(assert_array_equal, plain(resumed.state), plain(whole.state))
+    opened = evo.open(tmp_path / "r", task=task)
+    jax.tree.map(assert_array_equal, plain(opened.strategy_state(7)), plain(run(name, 7).state))
+    if name != "evosax, population-based":  # its first members are drawn, not expressed
+        member = opened.member(6, 2)
+        assert_allclose(task(member, None).fitness, opened.fitness(6)[2], rtol=1e-5)
+
+
+@ROWS
+def test_two_devices_equal_one(name):
+    one, two = run(name, 3), run(name, 3, devices=2, chunk=7)
+    assert_allclose(two.metrics["best"], one.metrics["best"], rtol=1e-4)
+    assert_allclose(two.metrics["mean"], one.metrics["mean"], rtol=1e-3)
+
+
+@ROWS
+def test_the_second_generation_compiles_nothing(name, caplog):
+    with jax.log_compiles():
+        run(name, 4, on_generation=lambda row: caplog.records.append(row))
+    marks = [i for i, record in enumerate(caplog.records) if isinstance(record, dict)]
+    later = [r.getMessage() for r in caplog.records[marks[0] : marks[-1]] if not isinstance(r, dict)]
+    caplog.records.clear()
+    assert [message for message in later if "Compiling" in message] == []
+
+
+@ROWS
+def test_invalid_members_never_win(name):
+    """Half of the members are invalid, the fittest first."""
+
+    def broken(params, key):
+        scored = task(params, key)
+        return scored._replace(fitness=jnp.where(params["w"][0, 0] > 0.02, jnp.nan, scored.fitness))
+
+    result = evo.run(broken, PARAMS, TABLE[name][0], generations=3, seed=1)
+    assert result.metrics["invalid"].sum() > 0
+    finite = jax.tree.map(lambda x: bool(jnp.isfinite(x).all()), result.solution)
+    assert all(jax.tree.leaves(finite))
+
+
+def plain(tree):
+    """PRNG keys as their words."""
+    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+
+
+def test_noise_is_planned_once_for_the_way_the_task_uses_a_leaf():
+    settled = settle(EGGROLL(), lambda p, key: (jnp.ones((1, 2)) @ p["w"]).sum(), PARAMS, ())
+    axes = {leaf.path: (leaf.rows, leaf.cols) for leaf in settled.noise.leaves}
+    assert axes == {"b": ((), ()), "w": ((0,), (1,))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert settle(settled, task, PARAMS, ()) is settled
