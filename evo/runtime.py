@@ -137,11 +137,11 @@ class Runtime:
             chunk = max(1, min(chunk - 1, int(chunk * limit / needs)))
 
     def _litter(self, genome: Genome) -> int:
-        """How many neighbours are judged as one litter: those that share parents, or the most of them in a chunk."""
+        """How many neighbours are judged as one litter: those that share parents, as far as chunk and device allow."""
         if genome.parents is None or genome.mix is not None:
             return 1
-        born = size(genome) // genome.parents.shape[0]
-        return max(m for m in range(1, min(born, self.chunk or born) + 1) if born % m == 0)
+        born, own = size(genome) // genome.parents.shape[0], math.ceil(size(genome) / self.devices)
+        return max(m for m in range(1, min(born, own, self.chunk or own) + 1) if born % m == 0)
 
     def _slices(self, n: int, weight: int = 1) -> tuple[int, int]:
         """How many chunks a device evaluates one after another, and of how many members, as even as they get.
