@@ -161,8 +161,8 @@ def rebased(chain: Chain, links: int) -> Chain:
     length = int(chain.length)
     if not 0 <= links <= length:
         raise ValueError(f"A chain of {length} links can be re-based by 0 to {length} of them; got {links}.")
-    rolled = jax.tree.map(lambda x: jnp.roll(x, -links, 0), (chain.key, chain.power))
-    return Chain(*rolled, jnp.int32(length - links))
+    key, power = jax.tree.map(lambda x: jnp.roll(x, -links, 0), (chain.key, chain.power))
+    return Chain(key, power, jnp.int32(length - links))
 
 
 def packed(lineage: Lineage) -> Lineage:

@@ -133,7 +133,8 @@ class Runtime:
 
     def _together(self, genome: Genome) -> tuple[int, tuple[Any, ...]]:
         """How many neighbours are judged side by side, and along which axis each field is theirs (None: shared)."""
-        n, most = size(genome), self.chunk or size(genome)
+        n = size(genome)
+        most = self.chunk or math.ceil(n / self.devices)
         if genome.parents is not None and genome.mix is None and genome.parents.shape[0] < n:
             born = n // genome.parents.shape[0]
             return max(m for m in range(1, min(born, most) + 1) if born % m == 0), (0, 0, None, None)

@@ -95,7 +95,7 @@ def draw_places(paths: Sequence[Path], out: Path) -> Path:
     from evo.view.places import Map, places
 
     runs = [opened(path) for path in paths]
-    tasks = [run.task for run in runs]
+    tasks: list[Any] = [run.task for run in runs]
     for run, task in zip(runs, tasks, strict=True):
         if "descriptor" not in run.folder.records.read(0):
             raise ValueError(f"--descriptors: {run.path} has none on record; its task gives only fitness.")

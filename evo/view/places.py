@@ -74,13 +74,15 @@ def _panel(axes: Axes, members: list[np.ndarray], map: Map):
     low, high = np.asarray(map.bounds[:2], float).T
     points = np.clip(points[kept][order], low, high)
     colors = when[kept][order]
-    dots = axes.scatter(*points.T, c=colors, cmap="viridis_r", s=1.6, lw=0, vmin=0, vmax=1, rasterized=True)
+    dots = axes.scatter(
+        points[:, 0], points[:, 1], c=colors, cmap="viridis_r", s=1.6, lw=0, vmin=0, vmax=1, rasterized=True
+    )
     if map.walls is not None:
         axes.add_collection(LineCollection(list(map.walls), colors="#26303e", lw=1.8, capstyle="round"))
     for name, place in map.places.items():
         marker, color = MARKS.get(name, ("s", "#5b6775"))
         size = 130 if marker == "*" else 60
-        axes.scatter(*place, marker=marker, s=size, color=color, ec="white", lw=0.8, zorder=4)
+        axes.scatter(place[0], place[1], marker=marker, s=size, color=color, ec="white", lw=0.8, zorder=4)
         axes.annotate(name, place, (0, -8), textcoords="offset points", ha="center", va="top", fontsize=8, color=color)
     pad = 0.02 * (high - low)
     axes.set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
