@@ -74,7 +74,8 @@ class Runtime:
         n = size(genome)
         together, axes = self._together(genome)
         count, chunk = self._slices(n // together, together)
-        rows, luck = jax.tree.map(lambda x: x.reshape(-1, together, *x.shape[1:]), (expand(genome), key))
+        apart = lambda x: x.reshape(n // together, together, *x.shape[1:])  # noqa: E731
+        rows, luck = jax.tree.map(apart, (expand(genome), key))
         rows = Genome(*(x[:, 0] if axis is None and x is not None else x for x, axis in zip(rows, axes, strict=True)))
         members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), (rows, luck))
         judged = jax.vmap(jax.vmap(one, (Genome(*axes), 0)))
@@ -88,7 +89,7 @@ class Runtime:
 
         if self.mesh is not None:
             block = jax.shard_map(block, mesh=self.mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], block(members))
+        return jax.tree.map(lambda x: x.reshape(x.shape[0] * together, *x.shape[2:])[:n], block(members))
 
     def sum(self, noise: Noise | ByPath | Plan, like: Params, genome: Genome, weights: Float[Array, "n"]) -> Params:
         """sum_i w_i sum_k scale_ik noise(key_ik), shaped like `like`: one matmul a leaf, never member by member.

@@ -75,7 +75,7 @@ def test_cma_is_hansens():
     """One update against a plain numpy transcription of the tutorial, from the same draws."""
     emitter = CMA(1, 8, 0.7, "fitness", "mu", "basic")
     n, mu = 3, 4
-    search, rows = emitter.init(jax.random.key(0), jnp.asarray([1.0, -2.0, 0.5]))
+    search, rows = emitter.init(jax.random.key(1), jnp.asarray([1.0, -2.0, 0.5]))
     x, m = np.asarray(rows, np.float64), np.array([1.0, -2.0, 0.5])
     fitness = -((x - [0.0, 3.0, 1.0]) ** 2).sum(1)
     learned = jax.vmap(lambda s, f: emitter._learned(s, _inserted(f), f)[0])(search, jnp.asarray(fitness[None]))
