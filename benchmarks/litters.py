@@ -79,7 +79,7 @@ def reached(quick: bool) -> list[Row]:
     kinds = ("Gaussian", Gaussian(), False), ("low-rank", LowRank(), False), ("low-rank", LowRank(), True)
     for name, noise, litters in kinds:
         ga = DeepGA(
-            population=MEMBERS - 1, parents=PARENTS, sigma=0.03, elite_candidates=1, elite_episodes=1,
+            population=MEMBERS - 1, parents=PARENTS, sigma=0.03, elite_candidates=2, elite_episodes=1,
             horizon=128, noise=noise, litters=litters,
         )  # fmt: skip
         scores = [learned(ga, seed) for seed in range(2 if quick else 10)]

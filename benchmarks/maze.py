@@ -44,7 +44,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     z, share = 1.96, hits / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
-    return middle - half, middle + half
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def rows(runs: list[dict]) -> list[Row]:
