@@ -11,13 +11,10 @@ solved it took. Run folders stay in DIR, where a run that is there isn't made ag
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import tempfile
-import time
 from pathlib import Path
 
-from measure import Row, show
+from measure import Row, compiled_once, show
 
 CONFIGS = ("maze_ga", "maze_es", "maze_novelty_ga", "maze_novelty_es")
 SOLVED = -5.0  # the fitness within 5 of the goal
@@ -30,7 +27,6 @@ def judged(config: str, seed: int, out: Path | None, generations: int | None) ->
 
     experiment = load(config, [("seed", str(seed))])
     count = generations or experiment.generations
-    began = time.process_time()
     result = evo.run(
         experiment.task, None, experiment.strategy, generations=count, seed=seed,
         out=out and out / f"{config}-s{seed}", checkpoint_every=1000, config=dump(experiment),
@@ -39,7 +35,7 @@ def judged(config: str, seed: int, out: Path | None, generations: int | None) ->
     solved = [int(n) for n, fitness in zip(result.metrics["evaluations"], best, strict=True) if fitness > SOLVED]
     return {
         "config": config, "seed": seed, "nearest": -float(best.max()), "took": solved[0] if solved else None,
-        "evaluations": int(result.metrics["evaluations"][-1]), "seconds": time.process_time() - began,
+        "evaluations": int(result.metrics["evaluations"][-1]),
     }  # fmt: skip
 
 
@@ -48,7 +44,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     z, share = 1.96, hits / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
-    return middle - half, middle + half
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def rows(runs: list[dict]) -> list[Row]:
@@ -59,7 +55,6 @@ def rows(runs: list[dict]) -> list[Row]:
         Row(f"{config}: solved, of {len(runs)} (95 %: {low:.0%} to {high:.0%})", len(took), "seeds"),
         Row(f"{config}: nearest to the goal, median", statistics.median(run["nearest"] for run in runs), "units"),
         Row(f"{config}: evaluations of a run", runs[0]["evaluations"], "members"),
-        Row(f"{config}: CPU time of a run, median", statistics.median(run["seconds"] for run in runs), "s"),
     ]
     if took:
         table.insert(1, Row(f"{config}: evaluations to solve it, median", statistics.median(took), "members"))
@@ -74,7 +69,7 @@ def main():
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--out", type=Path, help="keep the run folders here")
     args = parser.parse_args()
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "evo-maze"))
+    compiled_once()
     seeds, configs = (2, ("maze_ga", "maze_novelty_ga")) if args.quick else (args.seeds, args.configs)
     table = []
     for config in configs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,12 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: under 2 minutes on 2 cores")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     return parser.parse_args()
+
+
+def compiled_once():
+    """Let runs that differ only in their seed share compiled programs, on disk, unless a place for them is set."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(Path(tempfile.gettempdir()) / "evo-benchmarks"))
 
 
 def interleaved(programs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

@@ -59,10 +59,15 @@ class DeepGA:
     noise: Noise | ByPath | Plan = Gaussian()
 
     def __post_init__(self):
-        if min(self.parents, self.elite_candidates, self.elite_episodes, self.horizon) < 1:
+        if min(self.parents, self.elite_episodes, self.horizon) < 1:
             raise ValueError(
-                "`parents`, `elite_candidates`, `elite_episodes` and `horizon` are at least 1; got "
-                f"{self.parents}, {self.elite_candidates}, {self.elite_episodes} and {self.horizon}."
+                "`parents`, `elite_episodes` and `horizon` are at least 1; got "
+                f"{self.parents}, {self.elite_episodes} and {self.horizon}."
+            )
+        if self.elite_candidates < 2:
+            raise ValueError(
+                "`elite_candidates` is at least 2, because the elite before is always one of them; "
+                f"got {self.elite_candidates}."
             )
         for name in ("parents", "elite_candidates"):
             if self.population < getattr(self, name):

@@ -149,6 +149,7 @@ def test_the_first_generation_has_its_own_power():
     [
         (lambda: DeepGA(population=10), "parents \\(20\\) from the population, which is smaller: 10"),
         (lambda: DeepGA(elite_episodes=0), "at least 1"),
+        (lambda: DeepGA(elite_candidates=1), "at least 2, because the elite before is always one of them; got 1"),
         (lambda: decode(b"nonsense"), "aren't an encoded chain"),
         (lambda: decode(encode(EMPTY, net()) + b"x"), "0 links has 32 bytes"),
         (lambda: rebased(EMPTY, 1), "0 links can be re-based by 0 to 0 of them; got 1"),
