@@ -7,6 +7,7 @@ TASKS = {
     "rosenbrock": "evo.envs.functions:Rosenbrock",
     "bbob": "evo.envs.functions:BBOB",
     "arm": "evo.envs.arm:Arm",
+    "projection": "evo.envs.projection:Projection",
     "brax": "evo.envs.brax:Brax",
     "maze": "evo.envs.maze:Maze",
     "custom": "evo.envs.custom:Custom",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from evo.random import draw, split
 from evo.task import Evaluation
 from evo.view.scene import Scene, Shape
 
@@ -43,9 +45,11 @@ class Arm:
         return jax.random.uniform(key, (self.joints,)), ()
 
     def evaluate(self, params, state, key):
-        key_fitness, key_descriptor = jax.random.split(key)
-        fitness = -jnp.clip(params, 0, 1).std() + self.fitness_noise * jax.random.normal(key_fitness)
-        place = links(params)[-1] + self.descriptor_noise * jax.random.normal(key_descriptor, (2,))
+        fitness, place = -spread(params), tip(params)
+        if self.fitness_noise or self.descriptor_noise:  # numbers that only weigh 0 would still be drawn
+            key_fitness, key_descriptor = split(key, 2)
+            fitness += self.fitness_noise * draw(key_fitness, (), "normal")
+            place += self.descriptor_noise * draw(key_descriptor, (2,), "normal")
         return Evaluation(fitness, place)
 
     def absorb(self, state, aux):
@@ -69,8 +73,50 @@ class Arm:
         )
 
 
+def spread(params: Float[Array, "j"]) -> Float[Array, ""]:
+    """std(x): its sums are dot products, which a vmap makes matmuls of."""
+    x, mean = jnp.clip(params, 0, 1), jnp.full(params.shape, 1 / params.shape[0])
+    off = x - dot(x, mean)
+    return jnp.sqrt(dot(off * off, mean))
+
+
+def tip(params: Float[Array, "j"]) -> Float[Array, "2"]:
+    """Where the last link ends, in [0, 1]^2."""
+    cos, sin = turned(params)
+    mean = jnp.full(params.shape, 1 / params.shape[0])
+    return (jnp.stack([dot(cos, mean), dot(sin, mean)]) + 1) / 2
+
+
 def links(params: Float[Array, "j"]) -> Float[Array, "j 2"]:
     """Where each link ends, in [0, 1]^2."""
-    angle = jnp.cumsum(2 * jnp.pi * jnp.clip(params, 0, 1) - jnp.pi)
-    reach = jnp.cumsum(jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1), axis=0) / params.shape[0]
+    reach = jnp.cumsum(jnp.stack(turned(params), axis=1), axis=0) / params.shape[0]
     return (reach + 1) / 2
+
+
+def turned(params: Float[Array, "j"]) -> tuple[Float[Array, "j"], Float[Array, "j"]]:
+    """cos and sin of each link's direction. Directions are counted in turns, which are reduced without rounding; the
+    two polynomials err by at most 6e-7, and cost a tenth of the library's functions."""
+    before = np.triu(np.ones((params.shape[0],) * 2, np.float32))
+    turn = dot(jnp.clip(params, 0, 1) - 0.5, before)
+    turn = turn - jnp.round(turn)
+    square = turn * turn
+    return polynomial(COS, square), turn * polynomial(SIN, square)
+
+
+def polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
+    """sum_i c_i x^i by Horner's rule."""
+    value = jnp.full_like(x, coefficients[-1])
+    for c in coefficients[-2::-1]:
+        value = value * x + jnp.float32(c)
+    return value
+
+
+def _fitted(function, power: int) -> tuple[float, ...]:
+    """f(2 pi t) = t^power * sum_i c_i t^(2 i) on |t| <= 1/2, by least squares at Chebyshev points."""
+    t = np.cos(np.linspace(0, np.pi, 2001)) / 2
+    powers = np.stack([t ** (2 * i + power) for i in range(7)], 1)
+    return tuple(np.linalg.lstsq(powers, function(2 * np.pi * t), rcond=None)[0].tolist())
+
+
+dot = partial(jnp.dot, precision=jax.lax.Precision.HIGHEST)
+COS, SIN = _fitted(np.cos, 0), _fitted(np.sin, 1)

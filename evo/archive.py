@@ -1,20 +1,32 @@
 """Archives: the best member found for every kind of behaviour.
 
-An archive is cells; a cell holds one elite or is empty. A verb (`Grid`) says which cell a descriptor belongs to; who
-moves in and how is the same for all: `contest`, then `settle`. Axes: `n` newcomers, `c` cells, `d` descriptor.
+An archive is cells; a cell holds one elite or is empty. A verb (`Grid`, `evo.cvt.CVT`) says which cell a descriptor
+belongs to; who moves in and how is the same for all: `insert`, which is `contest`, then `settle`.
+Axes: `n` newcomers, `c` cells, `d` descriptor.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from evo.random import integers
+from evo.runtime import free_memory
+
+BLOCK = 128  # cells counted by one row of a matmul
+SLICE = 512  # newcomers moved in at a time; an eighth of that where their rows are large
+SMALL = 1 << 22  # bytes of rows that are not large
+NOWHERE = np.iinfo(np.int32).max  # no row of anything
+
+Outside = Literal["clip", "refuse"]  # what becomes of a descriptor out of bounds
 Rows = Any  # a pytree of arrays with a leading axis: dense parameters, genomes, anything
 
 
@@ -25,6 +37,7 @@ class Archive(NamedTuple):
     fitness: Float[Array, "c"]
     descriptor: Float[Array, "c d"]  # as reported, not clipped to the bounds
     record: Any = None  # what else is kept of each elite (its parents, the generation it came in): a pytree [c, ...]
+    threshold: Float[Array, "c"] | None = None  # what a newcomer must beat, where that isn't the tenant's fitness
 
 
 class Inserted(NamedTuple):
@@ -34,7 +47,37 @@ class Inserted(NamedTuple):
     improvement: Float[Array, "n"]  # fitness minus the tenant's (an empty cell counts as `offset`); -inf where invalid
     accepted: Bool[Array, "n"]  # moved in: of those with a status above 0, the best of its cell
     cell: Int[Array, "n"]  # c where the newcomer is invalid
-    outside: Bool[Array, "n"]  # valid, but out of bounds: filed in the cell at the edge
+    outside: Bool[Array, "n"]  # finite, but out of bounds: filed in the cell at the edge, or refused
+
+
+class Cells(Protocol):
+    """A way to divide descriptors into cells: `Grid` or `evo.cvt.CVT`."""
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]: ...
+
+    @property
+    def offset(self) -> float: ...
+
+    @property
+    def learning_rate(self) -> float | None: ...
+
+    @property
+    def threshold_min(self) -> float: ...
+
+    @property
+    def outside(self) -> Outside: ...
+
+    @property
+    def cells(self) -> int: ...
+
+    def cell(self, descriptor: Float[Array, "n d"] | None) -> tuple[Int[Array, "n"], Bool[Array, "n"]]:
+        """The cell of each descriptor, `cells` (none) where it isn't finite or refused; whether it is out of bounds."""
+        ...
+
+    def init(self, row: Any, record: Any = None) -> Archive: ...
+
+    def insert(self, archive: Archive, fitness, descriptor, rows: Rows, record: Any = None): ...
 
 
 @dataclass(frozen=True)
@@ -42,12 +85,17 @@ class Grid:
     """A grid of any dimension over the box of descriptors `bounds`: the cell is computed, never searched for.
 
     Cells are numbered row-major, the last descriptor fastest. A descriptor out of bounds belongs to the cell at the
-    edge. `offset` is the fitness that an empty cell counts as, in improvements and in the QD score.
+    edge (`outside="clip"`) or never enters (`"refuse"`). `offset` is the fitness that an empty cell counts as, in
+    improvements and in the QD score. With a `learning_rate` the archive anneals, see `anneal`: newcomers are compared
+    with thresholds, which start at `threshold_min`; the elites are still the best there ever were.
     """
 
     shape: tuple[int, ...] = (32, 32)
     bounds: tuple[tuple[float, float], ...] = ((0.0, 1.0), (0.0, 1.0))
     offset: float = 0.0
+    learning_rate: float | None = None
+    threshold_min: float = 0.0
+    outside: Outside = "clip"
 
     def __post_init__(self):
         if len(self.shape) != len(self.bounds) or not self.shape:
@@ -57,9 +105,7 @@ class Grid:
             )
         if min(self.shape) < 1 or self.cells >= 2**31 - 1:
             raise ValueError(f"A grid needs from 1 to 2^31 cells, at least 1 along each axis; got shape {self.shape}.")
-        for low, high in self.bounds:
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise ValueError(f"Bounds are finite and go from low to high, e.g. (0, 1); got ({low}, {high}).")
+        check(self)
 
     @property
     def cells(self) -> int:
@@ -68,28 +114,17 @@ class Grid:
 
     def init(self, row: Any, record: Any = None) -> Archive:
         """An empty archive for rows and records like these, without the leading axis; every cell holds a copy."""
-        fill = lambda x: jnp.broadcast_to(x, (self.cells, *jnp.shape(x)))  # noqa: E731
-        fitness = jnp.full(self.cells, -jnp.inf, jnp.float32)
-        descriptor = jnp.zeros((self.cells, len(self.shape)), jnp.float32)
-        return Archive(jax.tree.map(fill, row), fitness, descriptor, jax.tree.map(fill, record))
+        return empty(self, row, record)
 
     def cell(self, descriptor: Float[Array, "n d"] | None) -> tuple[Int[Array, "n"], Bool[Array, "n"]]:
         """The cell of each descriptor, `cells` (none) where it isn't finite; and whether it is out of bounds."""
-        descriptor = self._checked(descriptor)
+        descriptor = checked(self, descriptor)
         low, high = np.asarray(self.bounds, np.float32).T
         shape = np.asarray(self.shape, np.float32)
         place = jnp.floor((descriptor - low[None]) / (high - low)[None] * shape[None])
         place = jnp.clip(place, 0.0, shape[None] - 1).astype(jnp.int32)
         strides = np.cumprod([1, *self.shape[:0:-1]])[::-1].astype(np.int32)
-        valid = jnp.isfinite(descriptor).all(-1)
-        cell = jnp.where(valid, (place * strides[None]).sum(-1), self.cells)
-        return cell, valid & ((descriptor < low[None]) | (descriptor > high[None])).any(-1)
-
-    def contest(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Float[Array, "n d"] | None) -> Inserted:
-        """What will become of each newcomer; see the function `contest`."""
-        cell, outside = self.cell(descriptor)
-        inserted = contest(archive, cell, fitness, self.offset)
-        return inserted._replace(outside=outside & (inserted.cell < self.cells))
+        return filed(self, descriptor, (place * strides[None]).sum(-1))
 
     def insert(
         self,
@@ -99,51 +134,171 @@ class Grid:
         rows: Rows,
         record: Any = None,
     ) -> tuple[Archive, Inserted]:
-        """Put each newcomer in its cell if it beats the tenant (Mouret & Clune 2015, Alg. 1).
+        """Put newcomers in their cells; see the function `insert`."""
+        return insert(self, archive, fitness, descriptor, rows, record)
 
-        Two newcomers in one cell: the fitter wins, then the lower index, so a cell is always one whole member. A
-        fitness or descriptor that isn't finite never enters. Give the archive away (`donate_argnums`) and it costs
-        as much as the newcomers, not as much as the archive.
-        """
-        inserted = self.contest(archive, fitness, descriptor)
-        return settle(archive, inserted, fitness, descriptor, rows, record), inserted
 
-    def _checked(self, descriptor: Array | None) -> Array:
-        if descriptor is None:
-            raise ValueError("Quality diversity needs a descriptor, and this task gives none. Return `evo.Evaluation`.")
-        if descriptor.ndim != 2 or descriptor.shape[-1] != len(self.shape):
-            raise ValueError(
-                f"The grid {self.shape} files {len(self.shape)} descriptors of a member; the task gives "
-                f"{descriptor.shape[-1] if descriptor.ndim == 2 else 'an array of shape ' + str(descriptor.shape)}. "
-                "Give `shape` and `bounds` one entry for each."
-            )
-        return descriptor
+def check(cells: Cells):
+    """Raise where the bounds or the annealing of an archive make no sense."""
+    for low, high in cells.bounds:
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"Bounds are finite and go from low to high, e.g. (0, 1); got ({low}, {high}).")
+    if cells.learning_rate is not None and not 0 <= cells.learning_rate <= 1:
+        raise ValueError(f"An archive's `learning_rate` is from 0 to 1, or None; got {cells.learning_rate}.")
+    if cells.learning_rate is not None and not math.isfinite(cells.threshold_min):
+        raise ValueError(f"With a `learning_rate`, `threshold_min` is a finite fitness; got {cells.threshold_min}.")
+    if cells.outside not in get_args(Outside):
+        raise ValueError(f"`outside` is 'clip' or 'refuse'; got {cells.outside!r}.")
+
+
+def checked(cells: Cells, descriptor: Array | None) -> Array:
+    """The descriptors; raises where there are none, or not as many as the archive has bounds."""
+    if descriptor is None:
+        raise ValueError("Quality diversity needs a descriptor, and this task gives none. Return `evo.Evaluation`.")
+    if descriptor.ndim != 2 or descriptor.shape[-1] != len(cells.bounds):
+        raise ValueError(
+            f"The {type(cells).__name__} has {len(cells.bounds)} pairs of bounds, so it files as many descriptors of a "
+            f"member; the task gives "
+            f"{descriptor.shape[-1] if descriptor.ndim == 2 else 'an array of shape ' + str(descriptor.shape)}. "
+            "Give it one entry for each."
+        )
+    return descriptor
+
+
+def filed(cells: Cells, descriptor: Array, cell: Int[Array, "n"]) -> tuple[Int[Array, "n"], Bool[Array, "n"]]:
+    """Cells with those that nobody may enter replaced by `cells`, and who is out of bounds."""
+    low, high = np.asarray(cells.bounds, np.float32).T
+    valid = jnp.isfinite(descriptor).all(-1)
+    outside = valid & ((descriptor < low[None]) | (descriptor > high[None])).any(-1)
+    enters = valid & ~outside if cells.outside == "refuse" else valid
+    return jnp.where(enters, cell, cells.cells), outside
+
+
+def empty(cells: Cells, row: Any, record: Any = None, spare: int = 0) -> Archive:
+    """An archive without elites. Every row is a copy of `row`; `spare` more of them follow those of the cells.
+
+    Raises, before any memory is taken, where the rows won't fit into what the device has free.
+    """
+    needs = (cells.cells + spare) * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(lambda: row)))
+    free = free_memory(jax.devices()[0])
+    if needs > free:
+        raise ValueError(
+            f"An archive of {cells.cells:,} cells of these parameters takes {needs:,} bytes and {free:,} are free. Use "
+            f"at most {int(free * 0.8 * cells.cells / needs):,} cells, or keep genomes instead of parameters."
+        )
+    fill = lambda n, x: jnp.broadcast_to(x, (n, *jnp.shape(x)))  # noqa: E731
+    return Archive(
+        jax.tree.map(partial(fill, cells.cells + spare), row),
+        jnp.full(cells.cells, -jnp.inf, jnp.float32),
+        jnp.zeros((cells.cells, len(cells.bounds)), jnp.float32),
+        jax.tree.map(partial(fill, cells.cells), record),
+        None if cells.learning_rate is None else jnp.full(cells.cells, cells.threshold_min, jnp.float32),
+    )
+
+
+def insert(cells: Cells, archive: Archive, fitness, descriptor, rows, record: Any = None) -> tuple[Archive, Inserted]:
+    """Put each newcomer in its cell if it beats the tenant (Mouret & Clune 2015, Alg. 1).
+
+    Two newcomers in one cell: the fitter wins, then the lower index, so a cell is always one whole member. A fitness
+    or descriptor that isn't finite never enters. Give the archive away (`donate_argnums`) and it costs as much as the
+    newcomers, not as much as the archive. `rows` and `record` as in `settle`.
+    """
+    cell, outside = cells.cell(descriptor)
+    inserted = contest(archive, cell, fitness, cells.offset)
+    inserted = inserted._replace(outside=outside & jnp.isfinite(fitness))
+    archive = settle(archive, inserted, fitness, descriptor, rows, record)
+    if cells.learning_rate is not None:
+        archive = archive._replace(threshold=anneal(archive, inserted, fitness, cells.learning_rate))
+    return archive, inserted
 
 
 def contest(archive: Archive, cell: Int[Array, "n"], fitness: Float[Array, "n"], offset: float = 0.0) -> Inserted:
-    """Who beats the tenant of its cell, strictly, and who of them is the best of the batch (ties: the lower index).
+    """Who beats what it must (strictly), and who of them is the best of the batch (ties: the lower index).
 
-    A `cell` out of range, or a fitness that isn't finite, is an invalid newcomer.
+    That is the tenant's fitness, or the cell's threshold where the archive has those; who moves in must beat the
+    tenant as well. A `cell` out of range, or a fitness that isn't finite, is an invalid newcomer.
     """
     cells, index = archive.fitness.shape[0], jnp.arange(fitness.shape[0])
     valid = jnp.isfinite(fitness) & (cell >= 0) & (cell < cells)
     cell = jnp.where(valid, cell, cells)
     tenant = archive.fitness.at[cell].get(mode="fill", fill_value=jnp.inf)
-    empty = jnp.isneginf(tenant)
-    beats = valid & (fitness > tenant)
-    top = jax.ops.segment_max(jnp.where(beats, fitness, -jnp.inf), cell, cells + 1)[cell]
-    best = beats & (fitness == top)
+    vacant = jnp.isneginf(tenant)
+    if archive.threshold is None:
+        beats, bar = valid & (fitness > tenant), jnp.where(vacant, jnp.float32(offset), tenant)
+    else:
+        bar = archive.threshold.at[cell].get(mode="fill", fill_value=jnp.inf)
+        beats = valid & (fitness > bar)
+    rival = beats & (fitness > tenant)
+    top = jax.ops.segment_max(jnp.where(rival, fitness, -jnp.inf), cell, cells + 1)[cell]
+    best = rival & (fitness == top)
     first = jax.ops.segment_min(jnp.where(best, index, index.shape[0]), cell, cells + 1)[cell]
-    improvement = jnp.where(valid, fitness - jnp.where(empty, jnp.float32(offset), tenant), -jnp.inf)
-    status = jnp.where(beats, jnp.where(empty, 2, 1), 0).astype(jnp.int32)
+    status = jnp.where(beats, jnp.where(vacant, 2, 1), 0).astype(jnp.int32)
+    improvement = jnp.where(valid, fitness - bar, -jnp.inf)
     return Inserted(status, improvement, best & (index == first), cell, jnp.zeros_like(valid))
 
 
-def settle(archive: Archive, inserted: Inserted, fitness, descriptor, rows: Rows, record: Any = None) -> Archive:
-    """Move the accepted newcomers in: one scatter a leaf, so what isn't accepted may hold anything."""
-    cell = jnp.where(inserted.accepted, inserted.cell, archive.fitness.shape[0])
-    newcomers = Archive(rows, fitness, descriptor, record)
-    return jax.tree.map(lambda old, new: old.at[cell].set(new.astype(old.dtype), mode="drop"), archive, newcomers)
+def anneal(archive: Archive, inserted: Inserted, fitness: Float[Array, "n"], learning_rate: float) -> Float[Array, "c"]:
+    """The thresholds after a batch: t <- (1 - a)^k t + (1 - (1 - a)^k) m (Fontaine & Nikolaidis 2023, as in pyribs).
+
+    k newcomers of mean fitness m beat the cell's threshold. a = 1 is CMA-ME's archive, a = 0 keeps the thresholds.
+    """
+    assert archive.threshold is not None
+    cells, beats = archive.fitness.shape[0], inserted.status > 0
+    count = jax.ops.segment_sum(beats.astype(jnp.float32), inserted.cell, cells + 1)[:cells]
+    total = jax.ops.segment_sum(jnp.where(beats, fitness, 0.0), inserted.cell, cells + 1)[:cells]
+    kept = jnp.power(jnp.float32(1 - learning_rate), count)
+    mean = total / jnp.maximum(count, 1)
+    return jnp.where(count > 0, kept * archive.threshold + (1 - kept) * mean, archive.threshold)
+
+
+def settle(
+    archive: Archive,
+    inserted: Inserted,
+    fitness: Float[Array, "n"],
+    descriptor: Float[Array, "n d"],
+    rows: Rows | Callable[[Int[Array, "k"]], Rows],
+    record: Any = None,
+) -> Archive:
+    """Move the accepted newcomers in, a slice of them at a time: only they cost anything.
+
+    `rows` has a row each, or makes the rows of the newcomers it is given the indices of, so that only winners cost
+    noise and arithmetic. `archive.rows` may have more rows than there are cells; those stay as they are.
+    """
+    n = fitness.shape[0]
+    bytes_of_row = sum(x.nbytes // x.shape[0] for x in jax.tree.leaves(archive.rows))
+    chunk = min(n, SLICE if bytes_of_row * SLICE <= SMALL else SLICE // 8)
+    rank = running_count(inserted.accepted)
+    order = jnp.full(n, n).at[jnp.where(inserted.accepted, rank - 1, n)].set(jnp.arange(n), mode="drop")
+    order = jnp.concatenate([order, jnp.full(chunk, n)])
+    others = (fitness, descriptor, record)
+    slices = (rank[-1] + chunk - 1) // chunk
+    at = jnp.arange(n)
+    if callable(rows):  # all of them before any moves in: they may be made from the very rows that are replaced
+        rows, at = _made(rows, archive.rows, order, chunk, slices), rank - 1
+
+    def step(i, archive):
+        index = jax.lax.dynamic_slice(order, (i * chunk,), (chunk,))
+        cell = jnp.where(index < n, inserted.cell.at[index].get(mode="clip"), NOWHERE)
+        picked = jax.tree.map(lambda x: x.at[index].get(mode="clip"), others)
+        place = at.at[index].get(mode="clip")
+        new = Archive(jax.tree.map(lambda x: x.at[place].get(mode="clip"), rows), *picked)
+        put = lambda old, new: old.at[cell].set(new.astype(old.dtype), mode="drop")  # noqa: E731
+        return jax.tree.map(put, archive._replace(threshold=None), new)._replace(threshold=archive.threshold)
+
+    return jax.lax.fori_loop(0, slices, step, archive)
+
+
+def _made(make: Callable, like: Rows, order: Int[Array, "n"], chunk: int, slices: Int[Array, ""]) -> Rows:
+    """The winners' rows, in their order, and zeros after them."""
+    n = order.shape[0] - chunk
+
+    def step(i, rows):
+        index = jax.lax.dynamic_slice(order, (i * chunk,), (chunk,))
+        new = make(jnp.minimum(index, n - 1))
+        return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, i * chunk, 0), rows, new)
+
+    zeros = jax.tree.map(lambda x: jnp.zeros((order.shape[0], *x.shape[1:]), x.dtype), like)
+    return jax.lax.fori_loop(0, slices, step, zeros)
 
 
 def occupied(archive: Archive) -> Bool[Array, "c"]:
@@ -151,11 +306,48 @@ def occupied(archive: Archive) -> Bool[Array, "c"]:
     return ~jnp.isneginf(archive.fitness)
 
 
+def running_count(mask: Bool[Array, "c"]) -> Int[Array, "c"]:
+    """How many are true up to and including each place: `cumsum`, by small matmuls, which CPUs do faster."""
+    count = mask.shape[0]
+    blocks = jnp.pad(mask, (0, -count % BLOCK)).reshape(-1, BLOCK).astype(jnp.float32)
+    within = jnp.dot(blocks, np.triu(np.ones((BLOCK, BLOCK), np.float32))).astype(jnp.int32)
+    total = within[:, -1]
+    return (within + (jnp.cumsum(total, dtype=jnp.int32) - total)[:, None]).reshape(-1)[:count]
+
+
+def filled(archive: Archive) -> tuple[Int[Array, "c"], Int[Array, ""]]:
+    """The occupied cells, lowest first and then zeros, and how many they are."""
+    taken = occupied(archive)
+    cells, rank = taken.shape[0], running_count(taken)
+    place = jnp.where(taken, rank - 1, cells)
+    return jnp.zeros(cells, jnp.int32).at[place].set(jnp.arange(cells), mode="drop"), rank[-1]
+
+
 def sample(key: Key[Array, ""], archive: Archive, n: int) -> Int[Array, "n"]:
     """Cells drawn uniformly from the occupied ones, with replacement; cell 0 where the archive is empty."""
-    rank = jnp.cumsum(occupied(archive), dtype=jnp.int32)
-    drawn = jax.random.randint(key, (n,), 0, jnp.maximum(rank[-1], 1))
-    return jnp.where(rank[-1] > 0, jnp.searchsorted(rank, drawn, side="right"), 0)
+    cells, count = filled(archive)
+    return cells[integers(key, n, count)]
+
+
+def nearest(archive: Archive, descriptor: Float[Array, "n d"], k: int = 1) -> tuple[Int[Array, "n k"], Array]:
+    """The cells of the k elites that were seen nearest to each descriptor, nearest first, and how far they are;
+    infinitely far where there are fewer than k, or where the descriptor isn't finite."""
+    taken = occupied(archive)
+
+    def one(place):
+        square = ((archive.descriptor - place[None]) ** 2).sum(-1)
+        least, cell = jax.lax.top_k(-jnp.where(taken & jnp.isfinite(square), square, jnp.inf), k)
+        return cell, jnp.sqrt(-least)
+
+    return jax.lax.map(one, descriptor, batch_size=64)
+
+
+def novelty(archive: Archive, descriptor: Float[Array, "n d"], k: int = 10) -> Float[Array, "n"]:
+    """Mean distance to the k nearest elites, of however many there are (Lehman & Stanley 2011); -inf where invalid."""
+    _, distance = nearest(archive, descriptor, min(k, archive.fitness.shape[0]))
+    there = jnp.isfinite(distance)
+    mean = jnp.where(there, distance, 0.0).sum(-1) / jnp.maximum(there.sum(-1), 1).astype(jnp.float32)
+    return jnp.where(jnp.isfinite(descriptor).all(-1), mean, -jnp.inf)
 
 
 def best(archive: Archive) -> Int[Array, ""]:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Int, Key
 from evo.axes import split_axes
 from evo.express import Plan, express_dense, plan
 from evo.genome import Genome, concatenate, size
-from evo.random import fold_in
+from evo.random import fold_in, split
 from evo.runtime import Runtime
 from evo.strategy import Strategy
 from evo.task import Evaluation, Params, State, Task, as_evaluation
@@ -151,7 +151,7 @@ class Engine:
         return jax.jit(program)
 
     def _keys(self, generation):
-        return jax.random.split(jax.random.fold_in(self.key, generation))
+        return split(fold_in(self.key, generation), 2)
 
     def _ask(self, generation, state):
         key_ask, key_task = self._keys(generation)
@@ -160,7 +160,7 @@ class Engine:
 
     def _again(self, generation, state, genome, evaluation):
         key_ask, key_task = self._keys(generation)
-        key_again = jax.random.fold_in(key_ask, 0xA6A1)
+        key_again = fold_in(key_ask, 0xA6A1)
         look: Any = self.strategy  # `again` is optional, so no part of the protocol
         genome, trial = look.again(key_again, state, genome, evaluation)
         return genome, luck(key_task, trial)

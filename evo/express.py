@@ -8,20 +8,23 @@ from __future__ import annotations
 import fnmatch
 import functools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
-from evo.genome import Genome
+from evo.genome import Genome, expand, size
 from evo.lazy import Lazy, densify
 from evo.leaf import path_of
 from evo.noise import Frozen, LowRank, Noise
 from evo.random import fold_in
+
+SMALL = 1 << 23  # bytes of rows up to which `maker` makes all members at once
 
 Params = Any
 Axes = tuple[tuple[int, ...], tuple[int, ...]]  # the row axes and the column axes of a leaf; the others are stacked
@@ -44,9 +47,10 @@ class Leaf:
     rows: tuple[int, ...]
     cols: tuple[int, ...]
 
-    def fold(self, key):
-        """This leaf's own key: the member's, folded with the path's hash, so that no other leaf matters."""
-        return fold_in(key, np.uint32(zlib.crc32(self.path.encode())))
+    @property
+    def name(self) -> np.uint32:
+        """The path's hash. A leaf's own key is the member's folded with it, so that no other leaf matters."""
+        return np.uint32(zlib.crc32(self.path.encode()))
 
     def order(self, ndim: int) -> tuple[int, ...]:
         """The leaf's axes as stacked, rows, columns."""
@@ -75,10 +79,10 @@ class Leaf:
         return full.transpose([*np.argsort(order).tolist(), len(shape)])
 
     def put(self, base: Array, keys: Array, scale: Array) -> Array | Lazy:
-        """base + sum_k scale_k noise(key_k): lazy where the noise is thin."""
+        """base + sum_k scale_k noise(key_k), with this leaf's own keys: lazy where the noise is thin."""
         if isinstance(self.noise, Frozen) or keys.shape[0] == 0:
             return base
-        keys, shape = jax.vmap(self.fold)(keys), base.shape
+        shape = base.shape
         scale = scale.astype(base.dtype)
         matrix = self.matrix(shape)
         factors = [self.noise.factors(key, matrix, base.dtype) for key in keys]
@@ -90,14 +94,13 @@ class Leaf:
                 lambda k, w: w + scale[k] * self.unmatrix(self.noise.dense(keys[k], matrix, base.dtype), shape),
                 base,
             )
-        a = jnp.concatenate([scale[k] * self.spread(f[0], self.rows, shape) for k, f in enumerate(thin)], -1)
-        b = jnp.concatenate([self.spread(f[1], self.cols, shape) for f in thin], -1)
+        a = jnp.concatenate([self.spread(f[0], self.rows, shape) for f in thin], -1)
+        b = jnp.concatenate([scale[k] * self.spread(f[1], self.cols, shape) for k, f in enumerate(thin)], -1)
         return Lazy(base, a, b)
 
     def total(self, keys: Array, weights: Array, like: Array) -> Array:
-        """sum_i weight_i noise(key_i) in the leaf's own shape."""
-        matrix = self.matrix(like.shape)
-        return self.unmatrix(self.noise.total(jax.vmap(self.fold)(keys), weights, matrix, like.dtype), like.shape)
+        """sum_i weight_i noise(key_i) in the leaf's own shape, with this leaf's own keys."""
+        return self.unmatrix(self.noise.total(keys, weights, self.matrix(like.shape), like.dtype), like.shape)
 
 
 @dataclass(frozen=True)
@@ -178,8 +181,15 @@ def express(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Para
         base = jax.tree.map(lambda rows: _mixed(rows, parents, mix), bases)
     leaves, tree = jax.tree.flatten(base)
     chosen = plan(noise, base).of(base)
-    put = [leaf.put(x, genome.key, genome.scale) for leaf, x in zip(chosen, leaves, strict=True)]
+    keys = own_keys(chosen, genome.key)
+    put = [leaf.put(x, keys[:, i], genome.scale) for i, (leaf, x) in enumerate(zip(chosen, leaves, strict=True))]
     return jax.tree.unflatten(tree, put)
+
+
+def own_keys(leaves: Sequence[Leaf], keys: Key[Array, "k"]) -> Key[Array, "k leaves"]:
+    """Each leaf's own keys: one hash for all leaves is a much smaller program than one each."""
+    names = jnp.array([leaf.name for leaf in leaves], jnp.uint32)
+    return jax.vmap(lambda key: jax.vmap(partial(fold_in, key))(names))(keys)
 
 
 def _mixed(rows: Array, parents: Array, mix: Array | None) -> Array:
@@ -193,3 +203,13 @@ def _mixed(rows: Array, parents: Array, mix: Array | None) -> Array:
 def express_dense(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Params:
     """`express` with every leaf an ordinary array."""
     return densify(express(noise, bases, genome))
+
+
+def maker(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Any:
+    """Dense rows of members by index, for `settle`. Small ones are made all at once, for then the compiler finds
+    that judging them has made them already."""
+    genome = expand(genome)
+    express = jax.vmap(lambda g: express_dense(noise, bases, g))
+    if size(genome) * sum(x.nbytes // x.shape[0] for x in jax.tree.leaves(bases)) <= SMALL:
+        return express(genome)
+    return lambda index: express(jax.tree.map(lambda x: x[index], genome))

@@ -39,10 +39,15 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Every entry an independent normal draw: OpenAI-ES (Salimans et al. 2017), Deep GA (Such et al. 2017)."""
+    """Every entry an independent draw: OpenAI-ES (Salimans et al. 2017), Deep GA (Such et al. 2017).
+
+    `law` is that of the entries, see `evo.random.draw`: normal unless another is asked for, e.g. because it is cheaper.
+    """
+
+    law: Law = "normal"
 
     def dense(self, key, shape, dtype=jnp.float32):
-        return draw(key, shape, "normal", dtype)
+        return draw(key, shape, self.law, dtype)
 
     def factors(self, key, shape, dtype=jnp.float32):
         return None
@@ -55,7 +60,8 @@ class Gaussian:
 class LowRank:
     """E = a b^T / sqrt(rank), with a and b drawn independently: EGGROLL (arXiv 2511.16652, section 4).
 
-    `law` is that of the entries of a and b, see `evo.random.draw`; `sign` is the cheapest and learns as well. A leaf whose factors would be no smaller than
+    `law` is that of the entries of a and b, see `evo.random.draw`; signs learn as normal ones do, at a tenth of their
+    price (docs/performance.md). A leaf whose factors would be no smaller than
     itself (vectors, `[64, 1]` heads) gets dense noise of the same law.
     """
 

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
@@ -18,6 +19,7 @@ from jaxtyping import Array
 from evo.leaf import UNROLL, Lazy, is_lazy, wider
 from evo.rules import aval_of, base_of, bind, rule
 
+LANES = 16  # numbers in a vector register, at most
 WINDOWS = 64  # up to this many window places a convolution is shifts of one product
 
 
@@ -51,27 +53,48 @@ def labels_of(eqn: JaxprEqn) -> tuple[list[int], list[int], list[int]]:
 
 
 def thin_part(w: Lazy, lw, x: Array, lx, out, dtype, precision) -> Any:
-    """sum_r (x a_r) b_r: x with the factor that holds most of what is contracted, then with the other.
-
-    Returns the output's axes, of length 1 where nothing varies. The second step of a small rank is elementwise where x
-    has one row, so that it is one pass together with the sum: a batch of tiny dots is slower on CPU.
-    """
+    """sum_r (x a_r) b_r: x with the factor that holds most of what is contracted, then with the other."""
     held = [math.prod(n for n, label in zip(f.shape, lw, strict=False) if label not in out) for f in (w.a, w.b)]
     first, second = (w.a, w.b) if held[0] >= held[1] else (w.b, w.a)
-    rank, rows = max(*lx, *lw) + 1, math.prod(n for n, label in zip(x.shape, lx, strict=True) if label not in lw)
+    rows = math.prod(n for n, label in zip(x.shape, lx, strict=True) if label not in lw)
+    kept = all(n == 1 or label in out for n, label in zip(second.shape, lw, strict=False))
+    if rows == 1 and first.shape[-1] <= UNROLL and kept:
+        ranks = range(first.shape[-1])
+        return sum(thin_row(x, lx, first[..., r], second[..., r], lw, out, dtype) for r in ranks)
+    rank = max(*lx, *lw) + 1
     (x, lx), (f, lf), (s, ls) = squeezed(x, lx), squeezed(first, [*lw, rank]), squeezed(second, [*lw, rank])
     middle = [label for label in dict.fromkeys([*lx, *lf]) if label in out or label in ls]
+    present = [label for label in out if label in middle or label in ls]
     if x.dtype != f.dtype:
         x, f = x.astype(dtype), f.astype(dtype)
     how = {"precision": precision, "preferred_element_type": dtype}
-    thin, s = jnp.einsum(x, lx, f, lf, middle, **how), s.astype(dtype)
-    if rows == 1 and rank in ls and s.shape[-1] <= UNROLL and all(label in (*out, rank) for label in ls):
-        axis = middle.index(rank)
-        columns = [lax.index_in_dim(thin, r, axis, keepdims=False) for r in range(s.shape[-1])]
-        middle, ls = [label for label in middle if label != rank], ls[:-1]
-        return sum(aligned(t, middle, out) * aligned(s[..., r], ls, out) for r, t in enumerate(columns))
-    present = [label for label in out if label in middle or label in ls]
-    return aligned(jnp.einsum(thin, middle, s, ls, present, **how), present, out)
+    thin = jnp.einsum(x, lx, f, lf, middle, **how)
+    return aligned(jnp.einsum(thin, middle, s.astype(dtype), ls, present, **how), present, out)
+
+
+def thin_row(x: Array, lx, first: Array, second: Array, lw, out, dtype) -> Array:
+    """(x first) second for one row of x and one rank, elementwise: a batch of tiny dots is slower on CPU."""
+    (x, lx), (f, lf), (s, ls) = squeezed(x, lx), squeezed(first, lw), squeezed(second, lw)
+    every = sorted({*lx, *lf}, key=lambda label: (label not in out, label))
+    keep = [label for label in every if label in out]
+    thin = summed(aligned(x.astype(dtype), lx, every) * aligned(f.astype(dtype), lf, every), len(keep))
+    return aligned(thin, keep, out) * aligned(s.astype(dtype), ls, out)
+
+
+def summed(x: Array, keep: int) -> Array:
+    """The sum over all but the first `keep` axes, as one loop with whatever makes x.
+
+    On CPU, XLA hands a plain sum to a library and splits a long one in windows, and each time writes x to memory. It
+    leaves alone short sums with a reducer that it doesn't know, such as a + b in this form.
+    """
+
+    def short(x):
+        return lax.reduce(x, np.zeros((), x.dtype), lambda a, b: a - (-b), [x.ndim - 1])
+
+    if x.ndim == keep:
+        return x
+    x = x.reshape(*x.shape[:keep], -1)
+    return short(x) if x.shape[-1] % LANES else short(short(x.reshape(*x.shape[:-1], -1, LANES)))
 
 
 def squeezed(x: Array, labels) -> tuple[Array, list[int]]:

@@ -1,4 +1,4 @@
-"""The kinds that a config can name: strategies, tasks, networks, noises and schedules.
+"""The kinds that a config can name: strategies, tasks, networks, noises, schedules, archives and emitters.
 
 Each family is a table of name -> "module:Class", so that naming a kind imports nothing but its own module.
 """
@@ -25,6 +25,7 @@ SCHEDULES = {
     "exponential": "evo.schedule:Exponential",
     "cosine": "evo.schedule:Cosine",
 }
+CELLS = {"grid": "evo.archive:Grid", "cvt": "evo.cvt:CVT"}
 EXTRAS = {"tensorboardX": "tensorboard", "wandb": "wandb", "ale_py": "atari", "Box2D": "box2d", "envpool": "envpool"}
 
 
@@ -52,7 +53,9 @@ TASK = Family("task", "evo.envs:TASKS", "evo.task:Task")
 NETWORK = Family("network", "evo.envs.networks:NETWORKS", "evo.envs.networks:Network")
 NOISE = Family("noise", NOISES, "evo.noise:Noise")
 SCHEDULE = Family("schedule", SCHEDULES, "evo.schedule:Schedule")
-FAMILIES = (STRATEGY, TASK, NETWORK, NOISE, SCHEDULE)
+ARCHIVE = Family("archive", CELLS, "evo.archive:Cells")
+EMITTER = Family("emitter", "evo.strategies.emitters:EMITTERS", "evo.emitter:Emitter")
+FAMILIES = (STRATEGY, TASK, NETWORK, NOISE, SCHEDULE, ARCHIVE, EMITTER)
 
 
 def family_of(hint: Any) -> Family | None:

@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Key
 
 from evo import lazy
-from evo.express import ByPath, Plan, express, plan
+from evo.express import ByPath, Plan, express, own_keys, plan
 from evo.genome import Genome, expand, size
 from evo.noise import Noise
 from evo.task import Evaluation, Params, as_evaluation
@@ -63,38 +63,33 @@ class Runtime:
     def map(self, task: Callable, noise: Noise | ByPath | Plan, bases: Params, genome: Genome, key: Key[Array, "n"]):
         """Evaluate every member: `task(params, key)` of each, with its own luck `key`. Returns `Evaluation` [n, ...].
 
-        Low-rank members are never made dense: a chunk costs one shared matmul a layer and its thin ones. Members that
-        share a row of parents are a litter: one matmul of their parents' matrix, for the litter.
+        Low-rank members are never made dense: a chunk costs one shared matmul a layer and its thin ones. Neighbours
+        that share a row of keys have it drawn once; those that share a row of parents are a litter, and their parents'
+        matrix is one matmul for all of them.
         """
 
         def one(genome: Genome, key) -> Evaluation:
             return as_evaluation(lazy.call(task, express(noise, bases, genome), key))
 
         n = size(genome)
-        litter = self._litter(genome)
-        count, chunk = self._slices(n // litter, litter)
-        genome, judged = expand(genome), jax.vmap(one)
-        if litter > 1:
-            genome, key = jax.tree.map(lambda x: x.reshape(-1, litter, *x.shape[1:]), (genome, key))
-            assert genome.parents is not None
-            genome = genome._replace(parents=genome.parents[:, 0])
-            own: Any = Genome(0, 0, None, None)  # type: ignore[arg-type]
-            judged = jax.vmap(jax.vmap(one, (own, 0)))
-        members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), (genome, key))
+        together, axes = self._together(genome)
+        count, chunk = self._slices(n // together, together)
+        apart = lambda x: x.reshape(n // together, together, *x.shape[1:])  # noqa: E731
+        rows, luck = jax.tree.map(apart, (expand(genome), key))
+        rows = Genome(*(x[:, 0] if axis is None and x is not None else x for x, axis in zip(rows, axes, strict=True)))
+        members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), (rows, luck))
+        judged = jax.vmap(jax.vmap(one, (Genome(*axes), 0)))
 
         def block(members):
             if count == 1:
                 return judged(*members)
-            rows = jax.tree.map(lambda x: x.reshape(count, chunk, *x.shape[1:]), members)
-            out = jax.lax.map(lambda row: judged(*row), rows)
+            sliced = jax.tree.map(lambda x: x.reshape(count, chunk, *x.shape[1:]), members)
+            out = jax.lax.map(lambda slice: judged(*slice), sliced)
             return jax.tree.map(lambda x: x.reshape(count * chunk, *x.shape[2:]), out)
 
         if self.mesh is not None:
             block = jax.shard_map(block, mesh=self.mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False)
-        out = block(members)
-        if litter > 1:
-            out = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
-        return jax.tree.map(lambda x: x[:n], out)
+        return jax.tree.map(lambda x: x.reshape(x.shape[0] * together, *x.shape[2:])[:n], block(members))
 
     def sum(self, noise: Noise | ByPath | Plan, like: Params, genome: Genome, weights: Float[Array, "n"]) -> Params:
         """sum_i w_i sum_k scale_ik noise(key_ik), shaped like `like`: one matmul a leaf, never member by member.
@@ -108,7 +103,8 @@ class Runtime:
         chosen = plan(noise, like).of(like)
 
         def total(keys, weight):
-            return [leaf.total(keys, weight, x) for leaf, x in zip(chosen, leaves, strict=True)]
+            own = own_keys(chosen, keys)
+            return [leaf.total(own[:, i], weight, x) for i, (leaf, x) in enumerate(zip(chosen, leaves, strict=True))]
 
         if self.mesh is not None:
             even = math.ceil(keys.shape[0] / self.devices) * self.devices
@@ -136,20 +132,21 @@ class Runtime:
                 return runtime, compiled
             chunk = max(1, min(chunk - 1, int(chunk * limit / needs)))
 
-    def _litter(self, genome: Genome) -> int:
-        """How many neighbours are judged as one litter: those that share parents, as far as chunk and device allow."""
-        if genome.parents is None or genome.mix is not None:
-            return 1
-        born, own = size(genome) // genome.parents.shape[0], math.ceil(size(genome) / self.devices)
-        return max(m for m in range(1, min(born, own, self.chunk or own) + 1) if born % m == 0)
+    def _together(self, genome: Genome) -> tuple[int, tuple[Any, ...]]:
+        """How many neighbours are judged side by side, and along which axis each field is theirs (None: shared)."""
+        n = size(genome)
+        most = self.chunk or math.ceil(n / self.devices)
+        if genome.parents is not None and genome.mix is None and genome.parents.shape[0] < n:
+            born = n // genome.parents.shape[0]
+            return max(m for m in range(1, min(born, most) + 1) if born % m == 0), (0, 0, None, None)
+        rows = genome.key.shape[0]
+        whole = rows % self.devices == 0 and n // rows <= most
+        return (n // rows, (None, 0, 0, 0)) if whole else (1, (0, 0, 0, 0))
 
-    def _slices(self, n: int, weight: int = 1) -> tuple[int, int]:
-        """How many chunks a device evaluates one after another, and of how many members, as even as they get.
-
-        Members are counted in litters of `weight`.
-        """
-        own = math.ceil(n / self.devices)
-        most = own if self.chunk is None else max(1, self.chunk // weight)
+    def _slices(self, rows: int, together: int) -> tuple[int, int]:
+        """How many chunks a device evaluates one after another, and of how many rows each, as even as they get."""
+        own = math.ceil(rows / self.devices)
+        most = own if self.chunk is None else max(1, self.chunk // together)
         count = math.ceil(own / most)
         return count, math.ceil(own / count)
 

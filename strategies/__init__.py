@@ -6,6 +6,7 @@ STRATEGIES = {
     "openai_es": "evo.strategies.es:OpenAIES",
     "deep_ga": "evo.strategies.deep_ga:DeepGA",
     "map_elites": "evo.strategies.map_elites:MapElites",
+    "qd": "evo.strategies.qd:QD",
     "evosax": "evo.strategies.evosax:Evosax",
     "novelty_ga": "evo.strategies.novelty_ga:NoveltyGA",
     "novelty_es": "evo.strategies.novelty_es:NoveltyES",

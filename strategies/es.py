@@ -108,9 +108,13 @@ class ES:
             "update_norm": optax.tree.norm(updates),
             "center_norm": optax.tree.norm(center),
             "half_cosine": cosine(*halves),
+            "ties": ties(evaluation.fitness),
         }
+        info["update_ratio"] = info["update_norm"] / jnp.maximum(info["center_norm"], 1e-30)
         moved = merged(self.noise, state.center, optax.apply_updates(center, updates))
-        return ESState(moved, state.like, optimizer, state.generation + 1), info
+        after = ESState(moved, state.like, optimizer, state.generation + 1)
+        info["changed"] = changed(self._live(self.bases(state)), self._live(self.bases(after)))
+        return after, info
 
     def solution(self, state) -> Params:
         return self.bases(state)
@@ -150,6 +154,19 @@ def cosine(a: dict[str, Array], b: dict[str, Array]) -> Float[Array, ""]:
     """Cosine between two gradients; 0 where either is 0."""
     dot = sum(jnp.vdot(a[path], b[path]) for path in a)
     return dot / jnp.maximum(optax.tree.norm(a) * optax.tree.norm(b), 1e-30)
+
+
+def changed(before: dict[str, Array], after: dict[str, Array]) -> Float[Array, ""]:
+    """Share of parameters that differ, in the model's own dtype: what a step in half precision rounds away is not."""
+    differ = sum((before[path] != after[path]).sum() for path in before)
+    return jnp.asarray(differ, jnp.float32) / max(1, sum(x.size for x in before.values()))
+
+
+def ties(fitness: Float[Array, "n"]) -> Float[Array, ""]:
+    """Share of members whose fitness is another's too: ranks say nothing of them. NaN ties with nothing."""
+    ranked = jnp.sort(fitness)
+    same = ranked[1:] == ranked[:-1]
+    return (jnp.pad(same, (1, 0)) | jnp.pad(same, (0, 1))).mean(dtype=jnp.float32)
 
 
 def _floating(x) -> bool:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Int, Key
 
-from evo.archive import Archive, Grid, best, occupied, sample, settle, stats
-from evo.express import ByPath, Plan, express_dense
-from evo.genome import Genome, expand, size
+from evo.archive import Archive, Grid, best, filled, stats
+from evo.express import ByPath, Plan, maker
+from evo.genome import Genome
 from evo.noise import Gaussian, Noise
+from evo.random import draw, integers, split
 from evo.runtime import Runtime
 from evo.task import Evaluation, Params
-
-CHUNK = 64  # newcomers made dense at a time
 
 
 class Record(NamedTuple):
@@ -74,12 +72,12 @@ class MapElites:
 
     def ask(self, key: Key[Array, ""], state: State) -> tuple[Genome, Int[Array, "n"]]:
         """Offspring of two elites each, with a trial of their own."""
-        key_first, key_second, key_line, key_noise = jax.random.split(key, 4)
-        n, empty = self.population, ~occupied(state.archive).any()
-        pairs = jnp.stack([sample(k, state.archive, n) for k in (key_first, key_second)], -1)
-        line = jnp.where(empty, 0.0, self.line * jax.random.normal(key_line, (n,)))
+        key_parents, key_line, key_noise = split(key, 3)
+        n, (cells, count) = self.population, filled(state.archive)
+        empty, pairs = count == 0, cells[integers(key_parents, 2 * n, count)].reshape(2, n).T
+        line = jnp.where(empty, 0.0, self.line * draw(key_line, (n,), "normal"))
         scale = jnp.where(empty, jnp.float32(self.initial), jnp.float32(self.iso))
-        keys = jax.random.split(key_noise, n)[:, None]
+        keys = split(key_noise, n)[:, None]
         genome = Genome(keys, jnp.broadcast_to(scale, (n, 1)), pairs, jnp.stack([1 - line, line], -1))
         return genome, jnp.arange(n)
 
@@ -94,10 +92,9 @@ class MapElites:
         elite (`improved`), and how many offspring were `out_of_bounds`."""
         assert genome.parents is not None
         archive, (fitness, descriptor, _) = state.archive, evaluation
-        inserted = self.grid.contest(archive, fitness, descriptor)
-        rows = express_where(self.noise, archive.rows, genome, inserted.accepted)
+        rows = maker(self.noise, archive.rows, genome)
         record = Record(jnp.full(fitness.shape, state.generation), genome.parents)
-        archive = settle(archive, inserted, fitness, descriptor, rows, record)
+        archive, inserted = self.grid.insert(archive, fitness, descriptor, rows, record)
         moved = jnp.where(inserted.accepted, inserted.status, 0)
         info = stats(archive, self.offset) | {
             "added": (moved == 2).sum(dtype=jnp.int32),
@@ -113,20 +110,3 @@ class MapElites:
     def solution(self, state: State) -> Params:
         """The fittest elite; the initial parameters where there is none."""
         return jax.tree.map(lambda rows: rows[best(state.archive)], state.archive.rows)
-
-
-def express_where(noise: Noise | ByPath | Plan, bases: Params, genome: Genome, wanted: Bool[Array, "n"]) -> Params:
-    """Dense rows of the `wanted` members, zeros for the others; only what is wanted costs noise and arithmetic."""
-    genome, n = expand(genome), size(genome)
-    chunk = min(CHUNK, n)
-    order = jnp.argsort(~wanted, stable=True)
-    express = jax.vmap(lambda g: express_dense(noise, bases, g))
-
-    def step(i, rows):
-        index = jax.lax.dynamic_slice(order, (i * chunk,), (chunk,))  # the last slice may overlap the one before
-        made = express(jax.tree.map(lambda x: x[index], genome))
-        return jax.tree.map(lambda x, new: x.at[index].set(new), rows, made)
-
-    rows = jax.tree.map(lambda x: jnp.zeros((n, *x.shape[1:]), x.dtype), bases)
-    slices = (wanted.sum(dtype=jnp.int32) + chunk - 1) // chunk
-    return jax.lax.fori_loop(0, jnp.minimum(slices, math.ceil(n / chunk)), step, rows)

@@ -11,7 +11,7 @@ from evo.genome import expand
 from evo.noise import Frozen, Gaussian, LowRank
 from evo.runtime import Runtime
 from evo.shaping import centered_ranks, group_mean, group_z_score, z_score
-from evo.strategies.es import EGGROLL, ES, OpenAIES
+from evo.strategies.es import EGGROLL, ES, OpenAIES, changed, ties
 from evo.task import Evaluation
 
 PARAMS = {"w": jnp.linspace(-0.5, 1, 48).reshape(6, 8), "b": jnp.arange(8.0) / 8}
@@ -119,6 +119,19 @@ def test_shaping_golden():
     groups = jnp.array([1.0, 3.0, 101.0, 103.0])  # the population's deviation is 50.01, a group's is 1
     assert_allclose(group_mean(groups, 2), np.array([-1, 1, -1, 1]) / 50.01, rtol=1e-4)
     assert_allclose(group_z_score(groups, 2), [-1, 1, -1, 1], rtol=1e-5)
+
+
+def test_diagnostics_golden():
+    assert ties(jnp.array([3.0, 1.0, 3.0, jnp.nan, jnp.nan, 2.0, 3.0, 0.0])) == 3 / 8
+    assert changed({"a": jnp.zeros(3), "b": jnp.ones(1)}, {"a": jnp.array([0.0, 1, 0]), "b": jnp.ones(1)}) == 0.25
+    half = {"w": jnp.ones((6, 8), jnp.bfloat16)}
+    for lr, share in ((1e-4, 0.0), (1e-1, 1.0)):  # a step of sgd is about lr * sigma
+        strategy = ES(population=4, sigma=1.0, lr=lr, optimizer="sgd", noise=Gaussian())
+        state = strategy.init(jax.random.key(0), half)
+        genome, _ = strategy.ask(jax.random.key(0), state)
+        _, info = strategy.tell(Runtime(), state, genome, Evaluation(jnp.arange(4.0)))
+        assert abs(info["changed"] - share) < 0.15
+        assert_allclose(info["update_ratio"], info["update_norm"] / 48**0.5, rtol=1e-5)
 
 
 def test_the_two_published_names():

@@ -8,19 +8,20 @@ from numpy.testing import assert_array_equal
 
 from evo.random import draw, fold_in, threefry, words
 
-KNOWN = [  # Random123's known answers for threefry2x32-20: key, counter, result
-    ((0x00000000, 0x00000000), (0x00000000, 0x00000000), (0x6B200159, 0x99BA4EFE)),
-    ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
-    ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+KNOWN = [  # Random123's known answers for threefry2x32: key, counter, results of 13 and of 20 rounds
+    ((0x00000000, 0x00000000), (0x00000000, 0x00000000), ((0x9D1C5EC6, 0x8BD50731), (0x6B200159, 0x99BA4EFE))),
+    ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), ((0xFD36D048, 0x2D17272C), (0x1CB996FC, 0xBB002BE7))),
+    ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), ((0xBA3E4725, 0xF27D669E), (0xC4923A9C, 0x483DF7A0))),
 ]
 KEY = jax.random.key(11)
-PINNED = ["0x508efb2c", "0x9375d35f", "0xc0de3f32", "0x37c5fa2c"]
+PINNED = ["0xfdddad3b", "0x3625d9a0", "0x21b20b29", "0x18c32022"]
 
 
-@pytest.mark.parametrize(("key", "counter", "result"), KNOWN)
-def test_known_answers(key, counter, result):
-    got = threefry(jnp.array(key, jnp.uint32), *(np.uint32(c) for c in counter))
-    assert tuple(int(word) for word in got) == result
+@pytest.mark.parametrize(("key", "counter", "results"), KNOWN)
+def test_known_answers(key, counter, results):
+    for rounds, result in zip((13, 20), results, strict=True):
+        got = threefry(jnp.array(key, jnp.uint32), *(np.uint32(c) for c in counter), rounds)
+        assert tuple(int(word) for word in got) == result
 
 
 def test_fold_in_is_jaxs_own():

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from numpy.testing import assert_allclose, assert_array_equal
 
 from evo import runtime as runtimes
@@ -59,6 +60,26 @@ def test_the_population_is_shared_between_devices_not_repeated():
         program = jax.jit(lambda *a, r=runtime: r.map(task, LowRank(), *a)).lower(PARAMS, genome, luck).compile()
         flops[devices] = program.cost_analysis()["flops"]
     assert flops[2] < 0.7 * flops[1]
+
+
+def test_a_pair_draws_its_noise_once():
+    """Only the generator takes exclusive ors: pairs take half as many."""
+
+    def xors(shared):
+        genome, luck = population(64, shared)
+        rows = jax.make_jaxpr(lambda *a: Runtime().map(lambda p, key: (INPUT @ p["hidden"]).sum(), LowRank(), *a))
+        return sizes(rows(PARAMS, genome, luck).jaxpr, "xor")
+
+    assert 0 < xors(2) <= 0.51 * xors(1)
+
+
+def sizes(jaxpr, primitive) -> int:
+    """Numbers that a primitive makes in a program, inner programs included."""
+    total = 0
+    for eqn in jaxpr.eqns:
+        total += sum(var.aval.size for var in eqn.outvars) if eqn.primitive.name == primitive else 0
+        total += sum(sizes(inner, primitive) for inner in jaxprs_in_params(eqn.params))
+    return total
 
 
 def wide(params, key):

@@ -9,16 +9,20 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import evo
+from evo.archive import Grid
 from evo.engine import settle
 from evo.envs import TASKS
 from evo.registry import resolve
 from evo.strategies import STRATEGIES
 from evo.strategies.deep_ga import DeepGA
+from evo.strategies.emitters.cma import CMA
+from evo.strategies.emitters.iso_line import IsoLine
 from evo.strategies.es import EGGROLL, ES, OpenAIES
 from evo.strategies.evosax import Evosax
 from evo.strategies.map_elites import MapElites
 from evo.strategies.novelty_es import NoveltyES
 from evo.strategies.novelty_ga import NoveltyGA
+from evo.strategies.qd import QD
 from evo.strategies.random_search import RandomSearch
 
 GOAL = jnp.array([[1.0, -0.5, 0.25, 0.75], [-1.0, 0.5, 2.0, -0.25]])  # no symmetry a flipped sign could hide in
@@ -33,6 +37,7 @@ TABLE = {  # the strategy, its generations (20,000 evaluations at most), and the
     "map_elites": (MapElites(128, shape=(8, 8), bounds=((-2, 2), (-2, 2)), iso=0.1), 100, -0.3),
     "novelty_ga": (NoveltyGA(64, parents=8, sigma=0.3, k=5, admission=0.1, capacity=256, horizon=200), 60, -6.0),
     "novelty_es": (NoveltyES(60, centers=3, mode="nsra", sigma=0.1, lr=0.1, k=5, capacity=256), 60, -1.0),
+    "qd": (QD(Grid((8, 8), ((-2.0, 2.0),) * 2), (IsoLine(64, 0.1), CMA(2, 32, 0.3)), looks=4), 100, -0.5),
     "evosax": (Evosax("CMA_ES", population=32), 60, -0.1),
     "evosax, population-based": (Evosax("DifferentialEvolution", population=64), 100, -0.1),
     "random_search": (RandomSearch(256, sigma=0.5), 60, -3.0),

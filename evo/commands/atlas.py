@@ -53,7 +53,8 @@ def gathered(run: Run, archive: Any) -> ArchiveData:
     columns = {name: x if x.ndim == 1 else _joined(x) for name, x in flatten(archive.record).items()}
     names = tuple(getattr(run.task, "descriptor_names", ()))
     fitness, descriptor = np.asarray(archive.fitness), np.asarray(archive.descriptor)
-    return ArchiveData(fitness, descriptor, grid.shape, grid.bounds, names, None, columns, grid.offset)
+    shape, places = getattr(grid, "shape", None), getattr(grid, "centroids", None)
+    return ArchiveData(fitness, descriptor, shape, grid.bounds, names, places, columns, grid.offset)
 
 
 def grid_of(run: Run) -> Any:

@@ -1,0 +1,242 @@
+"""Quality diversity against pyribs and QDax: insertions, whole MAP-Elites iterations, centroids, and what is reached.
+
+    python benchmarks/archive.py [--quick] [--json FILE] [--quality] [--seeds 10]
+
+CPU time of whole processes. A peer that isn't installed is left out (`pip install ribs qdax`). `--quality` runs the
+searches of the CMA-ME papers instead: QD score and coverage after 500,000 evaluations on a 100 x 100 grid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from measure import Row, interleaved, rows, show
+
+from evo.archive import Grid
+from evo.cvt import CVT, centroids
+from evo.engine import Engine
+from evo.envs.arm import Arm
+from evo.envs.projection import Projection
+from evo.noise import Gaussian
+from evo.run import prepare
+from evo.runtime import Runtime
+from evo.strategies.emitters.cma import CMA
+from evo.strategies.emitters.iso_line import IsoLine
+from evo.strategies.map_elites import MapElites
+from evo.strategies.qd import QD
+
+BATCH, SIDE, FUSED, WARM = 4096, 100, 10, 40
+UNIT = ((0.0, 1.0), (0.0, 1.0))
+
+
+def fused(engine: Engine, generations: int):
+    """`generations` of ask, judge and tell as one program of (state, first generation): the state and the last info."""
+
+    def one(state, generation):
+        genome, luck = engine._ask(generation, state)
+        judged = lambda params, key: engine.task.evaluate(params, (), key)  # noqa: E731
+        bases = engine.strategy.bases(state)
+        evaluation = engine.runtime.map(judged, engine.strategy.noise, bases, genome, luck)
+        state, info = engine.strategy.tell(engine.runtime, state, genome, evaluation._replace(aux=None))
+        return state, info | {"fitness": evaluation.fitness, "descriptor": evaluation.descriptor}
+
+    scan = lambda state, first: jax.lax.scan(one, state, first + jnp.arange(generations))  # noqa: E731
+    return jax.jit(scan, donate_argnums=0)
+
+
+def ours(joints: int, law="normal"):
+    """A function of no arguments that plays `FUSED` generations on the arm."""
+    strategy = MapElites(BATCH, (SIDE, SIDE), iso=0.01, line=0.2, noise=Gaussian(law))
+    engine, moment, _ = prepare(Arm(joints), None, strategy, 0, Runtime())
+    program, held = fused(engine, FUSED), {"state": moment.state, "at": 0}
+
+    def play():
+        held["state"], info = program(held["state"], jnp.int32(held["at"]))
+        held["at"] += FUSED
+        return info
+
+    return play
+
+
+def ribs(joints: int):
+    from ribs.archives import GridArchive
+    from ribs.emitters import IsoLineEmitter
+    from ribs.schedulers import Scheduler
+
+    archive = GridArchive(solution_dim=joints, dims=(SIDE, SIDE), ranges=UNIT, dtype=np.float32, seed=0)
+    start = np.full(joints, 0.5, np.float32)
+    emitter = IsoLineEmitter(archive, iso_sigma=0.01, line_sigma=0.2, x0=start, batch_size=BATCH, seed=1)
+    scheduler = Scheduler(archive, [emitter])
+
+    def play():
+        for _ in range(FUSED):
+            x = np.clip(scheduler.ask(), 0, 1)
+            angle = np.cumsum(2 * np.pi * x - np.pi, 1)
+            tip = np.stack([np.cos(angle).sum(1), np.sin(angle).sum(1)], 1) / joints
+            scheduler.tell(-x.std(1), (tip + 1) / 2)
+
+    return play
+
+
+def qdax(joints: int):
+    from qdax.core.containers.mapelites_repertoire import compute_euclidean_centroids
+    from qdax.core.emitters.mutation_operators import isoline_variation
+    from qdax.core.emitters.standard_emitters import MixingEmitter
+    from qdax.core.map_elites import MAPElites
+    from qdax.tasks.arm import arm_scoring_function
+    from qdax.utils.metrics import default_qd_metrics
+
+    vary = partial(isoline_variation, iso_sigma=0.01, line_sigma=0.2)
+    emitter = MixingEmitter(lambda x, key: x, vary, 1.0, BATCH)
+    search = MAPElites(arm_scoring_function, emitter, partial(default_qd_metrics, qd_offset=1.0))
+    grid = compute_euclidean_centroids((SIDE, SIDE), 0.0, 1.0)
+    start = jax.random.uniform(jax.random.key(0), (BATCH, joints))
+    repertoire, state, _ = search.init(start, grid, jax.random.key(1))
+    held = {"carry": (repertoire, state, jax.random.key(2))}
+    step = jax.jit(lambda carry: search.scan_update(carry, None)[0], donate_argnums=0)
+
+    def play():  # one generation: ten would take seconds
+        held["carry"] = step(held["carry"])
+        return held["carry"][0].fitnesses
+
+    return play
+
+
+def insertion(cells):
+    """A function of no arguments that puts a batch of 8-number rows into a filled archive, donated."""
+    program = jax.jit(lambda *batch: cells.insert(*batch)[0], donate_argnums=0)
+    archive = cells.init(jnp.zeros(8))
+    batches = []
+    for i in range(WARM):
+        keys = jax.random.split(jax.random.key(i), 3)
+        fitness = jax.random.normal(keys[0], (BATCH,))
+        batches.append((fitness, jax.random.uniform(keys[1], (BATCH, 2)), jax.random.normal(keys[2], (BATCH, 8))))
+        archive = program(archive, *batches[-1])
+    held = {"archive": archive, "at": 0}
+
+    def put():
+        for _ in range(FUSED):
+            held["archive"] = program(held["archive"], *batches[held["at"] % WARM])
+            held["at"] += 1
+        return held["archive"]
+
+    return put
+
+
+def insertion_ribs(kind: str, cells: int):
+    from ribs.archives import CVTArchive, GridArchive
+
+    side = round(cells**0.5)
+    common = {"solution_dim": 8, "ranges": UNIT, "dtype": np.float32}
+    if kind == "grid":
+        archive = GridArchive(dims=(side, side), **common)
+    else:
+        archive = CVTArchive(centroids=centroids(cells, UNIT), **common)
+    rng, batches, at = np.random.default_rng(0), [], [0]
+    for _ in range(WARM):
+        x, f, d = rng.normal(size=(BATCH, 8)), rng.normal(size=BATCH), rng.uniform(size=(BATCH, 2))
+        batches.append(tuple(v.astype(np.float32) for v in (x, f, d)))
+        archive.add(*batches[-1])
+
+    def put():
+        for _ in range(FUSED):
+            archive.add(*batches[at[0] % WARM])
+            at[0] += 1
+
+    return put
+
+
+def speed(quick: bool) -> list[Row]:
+    peers = {name for name in ("ribs", "qdax") if importlib.util.find_spec(name)}
+    table, rounds = [], 5 if quick else 15
+    for joints in (8, 100):
+        case = f"iteration, arm of {joints} joints"
+        programs = {f"{case}: evo": ours(joints), f"{case}: evo, bytes4 noise": ours(joints, "bytes4")}
+        if "ribs" in peers:
+            programs[f"{case}: pyribs"] = ribs(joints)
+        for program in programs.values():
+            for _ in range(WARM // FUSED):
+                program()
+        table += each(rows(interleaved(programs, rounds), f"{case}: evo"), FUSED)
+        if "qdax" in peers and not (quick and joints == 100):
+            slow = rows(interleaved({f"{case}: QDax": qdax(joints)}, 2), f"{case}: QDax")[0]
+            table.append(slow._replace(ratio=slow.value / table[-len(programs)].value, against=f"{case}: evo"))
+    for cells in (10_000,) if quick else (10_000, 100_000):
+        case, side = f"insertion of {BATCH} into {cells:,}", round(cells**0.5)
+        programs = {f"{case}: evo grid": insertion(Grid((side, side))), f"{case}: evo CVT": insertion(CVT(cells))}
+        if "ribs" in peers:
+            programs |= {f"{case}: pyribs {kind}": insertion_ribs(kind, cells) for kind in ("grid", "cvt")}
+        table += each(rows(interleaved(programs, rounds), f"{case}: evo grid"), FUSED)
+    centroids.cache_clear()
+    began = time.process_time()
+    centroids(10_000, UNIT)
+    return [*table, Row("10,000 centroids in 2-D: evo", time.process_time() - began, "CPU s")]
+
+
+def each(found: list[Row], count: int) -> list[Row]:
+    return [row._replace(value=row.value / count) for row in found]
+
+
+def searches(task) -> dict[str, QD]:
+    """The settings of pyribs' own example: 540 offspring a generation from 15 emitters of 36."""
+    arm = isinstance(task, Arm)
+    offset, sigma = (-1.0, 0.1) if arm else (0.0, 0.5)
+    iso = IsoLine(540, 0.01 if arm else 0.5, 0.2, 0.01 if arm else 0.5)
+    grid = partial(Grid, (SIDE, SIDE), task.descriptor_bounds, offset)
+    annealed = grid(learning_rate=0.01, threshold_min=offset)
+    return {
+        "iso+line": QD(grid(), (iso,)),
+        "CMA-ME": QD(grid(), (CMA(15, 36, sigma),)),
+        "CMA-MAE": QD(annealed, (CMA(15, 36, sigma, "improvement", "mu", "basic"),)),
+    }
+
+
+def quality(seeds: int, generations: int, path: Path | None):
+    tasks = {
+        "arm 8-D": Arm(8), "sphere 20-D": Projection("sphere", 20), "rastrigin 20-D": Projection("rastrigin", 20),
+        "arm 100-D": Arm(100), "sphere 100-D": Projection("sphere", 100),
+        "rastrigin 100-D": Projection("rastrigin", 100),
+    }  # fmt: skip
+    table: list[Row] = []
+    for name, task in tasks.items():
+        for method, strategy in searches(task).items():
+            reached, began, program = [], time.process_time(), None
+            for seed in range(seeds):
+                start = jnp.full(task.joints, 0.5) if isinstance(task, Arm) else None
+                engine, moment, _ = prepare(task, start, strategy, seed, Runtime())
+                # the run's key is an argument of nothing here: seeds differ by the generations' numbers
+                program = program or fused(engine, generations)
+                _, info = program(moment.state, jnp.int32(seed * 1_000_000))
+                reached.append([float(info["qd_score"][-1]), float(info["coverage"][-1])])
+            (score, cover), spent = np.median(reached, 0), time.process_time() - began
+            low, high = np.min(reached, 0)[0], np.max(reached, 0)[0]
+            print(f"| {name} | {method} | {seeds} | {low:,.0f} / {score:,.0f} / {high:,.0f} | {cover:.2%} "
+                  f"| {spent / seeds:.1f} |", flush=True)  # fmt: skip
+            table += [Row(f"{name}, {method}: QD score", score, ""), Row(f"{name}, {method}: coverage", cover, "")]
+    if path is not None:
+        path.write_text(json.dumps([row._asdict() for row in table], indent=1))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: under 2 minutes on 2 cores")
+    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--quality", action="store_true", help="what the searches reach, instead of what they cost")
+    parser.add_argument("--seeds", type=int, default=10)
+    args = parser.parse_args()
+    if args.quality:
+        quality(1 if args.quick else args.seeds, 40 if args.quick else 926, args.json)
+    else:
+        show("Quality diversity, batch 4,096", speed(args.quick), args.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""A population against its limit: the same rows through one set of weights, which draws nothing and can't search.
+
+MLPs of 3 d x d layers; forward (noise included), update, and whole generation, each as a ratio to `x @ W` with shared
+weights on the same rows in the same round. Then rollouts of a 3 x 256 policy on CartPole and Pendulum, compile time,
+and peers: low-rank noise from jax.random (and factors given, for free), and Open_ES of evosax.
+
+    python benchmarks/limit.py [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from functools import partial
+
+import control
+import jax
+import jax.numpy as jnp
+from measure import Row, arguments, interleaved, show
+
+from evo.engine import luck, settle
+from evo.noise import LowRank
+from evo.runtime import Runtime, temporaries
+from evo.strategies.es import ES
+from evo.task import Evaluation
+
+LAYERS = 3
+QUICK = [(256, 1024, 1, 1), (1024, 512, 1, 1), (256, 256, 8, 1), (256, 64, 64, 1), (256, 256, 1, 4), (256, 256, 1, 16)]
+FULL = [(d, n, 1, 1) for d in (256, 1024, 2048) for n in (256, 1024, 4096) if d * n <= 2**21]
+FULL += [(d, 256, rows, 1) for d in (256, 1024) for rows in (8, 64) if d * rows <= 2**14]
+FULL += [(d, 1024, 1, rank) for d in (256, 1024) for rank in (4, 16)]
+Case = tuple[int, int, int, int]  # width, population, rows a member, rank
+
+
+def weights(width: int) -> list:
+    keys = jax.random.split(jax.random.key(0), LAYERS)
+    return [jax.random.normal(key, (width, width)) / width**0.5 for key in keys]
+
+
+def task(params, x):
+    """Fitness of one member on its own rows: the benchmark hands them over in place of its luck."""
+    for w in params:
+        x = jnp.tanh(x @ w)
+    return -(x**2).mean()
+
+
+def shared(params, x):
+    """The limit: all rows through one set of weights."""
+    y = x.reshape(-1, x.shape[-1])
+    for w in params:
+        y = jnp.tanh(y @ w)
+    return -(y.reshape(x.shape) ** 2).mean((1, 2))
+
+
+def build(program, *args):
+    """A compiled program with its arguments, as a call without any."""
+    compiled = jax.jit(program).lower(*args).compile()
+    return partial(compiled, *args)
+
+
+def parts(strategy: ES, task, params, inputs) -> dict:
+    """Forward, update and generation of a strategy as programs; `inputs` [n, ...] is what each member is judged on."""
+    state, key = strategy.init(jax.random.key(0), params), jax.random.key(1)
+
+    def forward(state, key, inputs):
+        genome, _ = strategy.ask(key, state)
+        return genome, Runtime().map(task, strategy.noise, strategy.bases(state), genome, inputs)
+
+    def update(state, key, fitness):
+        return strategy.tell(Runtime(), state, strategy.ask(key, state)[0], Evaluation(fitness))[0]
+
+    def generation(state, key, inputs):
+        return strategy.tell(Runtime(), state, *forward(state, key, inputs))[0]
+
+    fitness = jax.random.normal(key, inputs.shape[:1])
+    return {
+        "forward": build(lambda *a: forward(*a)[1].fitness, state, key, inputs),
+        "update": build(update, state, key, fitness),
+        "generation": build(generation, state, key, inputs),
+    }
+
+
+def naive(params, keys, x):
+    """Rank 1 as usually written: a draw of jax.random a member and layer, in the model."""
+
+    def member(key, x):
+        for i, w in enumerate(params):
+            a, b = jax.random.normal(jax.random.fold_in(key, i), (2, w.shape[0]))
+            x = jnp.tanh(x @ w + 0.05 * (x @ a)[:, None] * b[None])
+        return -(x**2).mean()
+
+    return jax.vmap(member)(keys, x)
+
+
+def given(params, factors, x):
+    """Rank 1 with all factors in memory: what no generator can beat."""
+    for w, (a, b) in zip(params, factors, strict=True):
+        x = jnp.tanh(x @ w + 0.05 * (x * a[:, None]).sum(-1)[..., None] * b[:, None])
+    return -(x**2).mean((1, 2))
+
+
+def open_es(params, x):
+    """A generation of evosax's Open_ES: every member a whole network."""
+    from evosax.algorithms import Open_ES
+
+    algorithm = Open_ES(population_size=len(x), solution=params, metrics_fn=lambda *_: {})
+    settings = algorithm.default_params
+
+    def program(state, key, x):
+        members, state = algorithm.ask(key, state, settings)
+        return algorithm.tell(key, members, -jax.vmap(task)(members, x), state, settings)[0]
+
+    return build(program, algorithm.init(jax.random.key(0), params, settings), jax.random.key(1), x)
+
+
+def peers(width: int, n: int) -> dict:
+    """Other ways to the same forward, and evosax's generation."""
+    params, x = weights(width), jax.random.normal(jax.random.key(9), (n, 1, width))
+    keys = jax.random.split(jax.random.key(2), n)
+    factors = [tuple(jax.random.normal(k, (2, n, width))) for k in jax.random.split(jax.random.key(3), LAYERS)]
+    programs = {
+        "forward, naive: jax.random": build(naive, params, keys, x),
+        "forward, factors given": build(given, params, factors, x),
+    }
+    for law in ("sign", "bytes4", "normal"):
+        programs[f"forward, {law}"] = parts(ES(n, noise=LowRank(1, law)), task, params, x)["forward"]
+    return programs | {"generation, evosax Open_ES": open_es(params, x)}
+
+
+def compare(name: str, limit, programs: dict, rounds: int) -> list[Row]:
+    """Rows of a case: medians over rounds of the ratio to the limit in the same round."""
+    times = interleaved({"limit": limit, **programs}, rounds)
+    ratio = {p: statistics.median(a / b for a, b in zip(t, times["limit"], strict=True)) for p, t in times.items()}
+    cost = {p: 1e3 * statistics.median(t) for p, t in times.items()}
+    rows = [Row(f"{name}: {p}", cost[p], "CPU ms", ratio[p], "shared inference") for p in times]
+    if {"update", "forward"} <= set(programs):
+        pairs = zip(times["update"], times["forward"], strict=True)
+        rows.append(
+            Row(f"{name}: update", cost["update"], "CPU ms", statistics.median(a / b for a, b in pairs), "forward")
+        )
+    return rows
+
+
+def layers(case: Case, rounds: int) -> list[Row]:
+    """Forward, update and generation of one shape."""
+    width, n, rows, rank = case
+    params, x = weights(width), jax.random.normal(jax.random.key(9), (n, rows, width))
+    limit = build(shared, params, x)
+    programs = parts(ES(n, noise=LowRank(rank)), task, params, x)
+    name = f"d={width} n={n} rows={rows} rank={rank}"
+    memory = temporaries(programs["generation"].func) / 2**20
+    return [*compare(name, limit, programs, rounds), Row(f"{name}: generation", memory, "MiB")]
+
+
+def rollouts(world: str, n: int, steps: int, rounds: int) -> list[Row]:
+    """A generation of rollouts against the same rollouts of one policy, in time and in compile time."""
+    params, judge = control.network(world, 256, 3, jax.random.key(0)), control.task(world, steps)
+    keys = luck(jax.random.key(1), jnp.arange(n) // 2)
+    seconds = {}
+
+    def timed(name, make):
+        began = time.process_time()
+        made = make()
+        seconds[name] = time.process_time() - began
+        return made
+
+    def one_policy(params, keys):
+        return jax.vmap(lambda key: judge(params, key))(keys)
+
+    limit = timed("shared", lambda: build(one_policy, params, keys))
+    strategy = settle(ES(n), judge, params, ())
+    state = strategy.init(jax.random.key(0), params)
+
+    def generation(state, key, keys):
+        genome, _ = strategy.ask(key, state)
+        evaluation = Runtime().map(judge, strategy.noise, strategy.bases(state), genome, keys)
+        return strategy.tell(Runtime(), state, genome, evaluation)[0]
+
+    program = timed("generation", lambda: build(generation, state, jax.random.key(2), keys))
+    name = f"{world} n={n} T={steps}"
+    cost = seconds["generation"]
+    compile_row = Row(f"{name}: compile", cost, "CPU s", cost / seconds["shared"], "shared rollout")
+    return [*compare(name, limit, {"generation": program}, rounds), compile_row]
+
+
+def main():
+    args = arguments(__doc__.splitlines()[0])
+    rounds, table = 7 if args.quick else 15, []
+    for case in QUICK if args.quick else FULL:
+        table += layers(case, rounds)
+    for world in control.WORLDS:
+        table += rollouts(world, 256, 100, rounds)
+    width, n = (256, 256) if args.quick else (256, 1024)
+    x = jax.random.normal(jax.random.key(9), (n, 1, width))
+    table += compare(f"d={width} n={n}", build(shared, weights(width), x), peers(width, n), 3 if args.quick else 7)
+    show("A population against shared inference", table, args.json)
+
+
+if __name__ == "__main__":
+    main()

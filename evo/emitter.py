@@ -1,0 +1,64 @@
+"""What an emitter is: a source of offspring for an archive.
+
+A strategy runs any mix of them and has all their offspring judged at once. An emitter whose members aren't mixes of
+elites keeps rows of its own: they follow the cells' rows in `archive.rows`, from the index that it is told.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int, Key
+
+from evo.archive import Archive, Cells, Inserted, Rows
+from evo.genome import Genome
+from evo.runtime import Runtime
+from evo.task import Params
+
+State = Any  # a NamedTuple of arrays
+
+
+class Offspring(NamedTuple):
+    """An emitter's members of a generation, and what became of them."""
+
+    genome: Genome
+    fitness: Float[Array, "n"]
+    descriptor: Float[Array, "n d"]
+    inserted: Inserted
+
+
+class Stage(NamedTuple):
+    """What emitters of one strategy share."""
+
+    cells: Cells
+    noise: Any  # Noise | ByPath | Plan
+    runtime: Runtime
+
+
+@runtime_checkable
+class Emitter(Protocol):
+    """A frozen dataclass of settings with these methods, all pure."""
+
+    @property
+    def population(self) -> int:
+        """How many offspring it makes in a generation."""
+        ...
+
+    @property
+    def spare(self) -> int:
+        """How many rows it keeps beside the archive's."""
+        ...
+
+    def init(self, key: Key[Array, ""], params: Params) -> tuple[State, Rows]:
+        """Its state before the first generation, around `params`, and its own rows."""
+        ...
+
+    def ask(self, key: Key[Array, ""], state: State, archive: Archive, own: int) -> tuple[Genome, Int[Array, "n"]]:
+        """The offspring, as genomes over `archive.rows`, in which its own rows begin at index `own`; and trials."""
+        ...
+
+    def tell(
+        self, key: Key[Array, ""], state: State, archive: Archive, own: int, offspring: Offspring, stage: Stage
+    ) -> tuple[State, Rows]:
+        """Learn from what became of the offspring; `archive` has them already. Its state and its own rows."""
+        ...

@@ -1,0 +1,70 @@
+"""Luck: how much of an archive is real. Elites are judged again, and what they show then is kept beside what they
+were let in for. Axes: `n` looks, `c` cells, `d` descriptor."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from evo.archive import Archive, Cells, Inserted, contest, occupied
+
+
+class Looks(NamedTuple):
+    """What the later looks at each elite said; the one that let it in doesn't count, for it was chosen for its luck."""
+
+    number: Int[Array, "c"]
+    fitness: Float[Array, "c"]  # their mean
+    variance: Float[Array, "c"]  # of one look, sum of squares / count; 0 after one
+    descriptor: Float[Array, "c d"]  # their mean
+
+
+def unseen(dims: int) -> Looks:
+    """Of one elite that has just moved in."""
+    return Looks(jnp.int32(0), jnp.float32(0), jnp.float32(0), jnp.zeros(dims))
+
+
+def look(
+    looks: Looks, cell: Int[Array, "n"], valid: Bool[Array, "n"], fitness: Float[Array, "n"], descriptor: Array
+) -> Looks:
+    """Take in one look at each of these cells (Welford's update); no cell twice among the valid ones. One that isn't
+    finite doesn't count."""
+    valid = valid & jnp.isfinite(fitness) & jnp.isfinite(descriptor).all(-1)
+    old = Looks(*(x[cell] for x in looks))
+    count = old.number + 1
+    share = 1 / count.astype(jnp.float32)
+    off = fitness - old.fitness
+    mean = old.fitness + off * share
+    variance = old.variance + (off * (fitness - mean) - old.variance) * share
+    place = old.descriptor + (descriptor - old.descriptor) * share[:, None]
+    where = jnp.where(valid, cell, looks.number.shape[0])
+    return Looks(
+        *(x.at[where].set(new, mode="drop") for x, new in zip(looks, (count, mean, variance, place), strict=True))
+    )
+
+
+def corrected(cells: Cells, archive: Archive, looks: Looks) -> dict[str, Array]:
+    """The archive as the later looks see it: every elite moves to the cell of its mean descriptor, with its mean
+    fitness, and the best in a cell counts (Flageat & Cully 2023). Elites that nobody has looked at again count as
+    reported, so read these numbers beside `looked`, the share that somebody has.
+
+    `descriptor_error`: mean distance between the descriptor that let an elite in and the mean of the later ones;
+    `luck`: mean fitness that let elites in, minus the mean of the later ones.
+    """
+    taken, seen = occupied(archive), looks.number > 0
+    seen = seen & taken
+    fitness = jnp.where(seen, looks.fitness, archive.fitness)
+    descriptor = jnp.where(seen[:, None], looks.descriptor, archive.descriptor)
+    nobody = Archive((), jnp.full_like(archive.fitness, -jnp.inf), archive.descriptor)
+    moved: Inserted = contest(nobody, jnp.where(taken, cells.cell(descriptor)[0], cells.cells), fitness)
+    best, count = moved.accepted, jnp.maximum(seen.sum(dtype=jnp.int32), 1).astype(jnp.float32)
+    apart = jnp.sqrt(((archive.descriptor - looks.descriptor) ** 2).sum(-1))
+    return {
+        "corrected_qd_score": jnp.where(best, fitness - jnp.float32(cells.offset), 0.0).sum(),
+        "corrected_coverage": best.sum(dtype=jnp.int32).astype(jnp.float32) / taken.shape[0],
+        "looked": seen.sum(dtype=jnp.int32).astype(jnp.float32)
+        / jnp.maximum(taken.sum(dtype=jnp.int32), 1).astype(jnp.float32),
+        "luck": jnp.where(seen, archive.fitness - looks.fitness, 0.0).sum() / count,
+        "descriptor_error": jnp.where(seen, apart, 0.0).sum() / count,
+    }

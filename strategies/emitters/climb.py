@@ -1,0 +1,112 @@
+"""ME-ES, and its low-rank version: evolution strategies that climb from cells of the archive, several at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from evo.archive import novelty, sample
+from evo.genome import Genome, part
+from evo.random import split
+from evo.shaping import centered_ranks
+
+
+class State(NamedTuple):
+    """Where each centre stands in its climb."""
+
+    age: Int[Array, "b"]  # steps since it left the archive
+    mean: Any  # Adam's two moments of the slope, shaped like the centres
+    square: Any
+
+
+@dataclass(frozen=True)
+class Climb:
+    """`centers` evolution strategies of `batch` perturbations each (Colas et al. 2020, ME-ES; B x P at once).
+
+    A centre starts at an elite drawn uniformly, takes `steps` steps of Adam along
+    1 / (batch sigma) * sum_i rank_i noise_i, and starts anew; the starts are spread evenly over time. Ranks are of
+    `aim`: the fitness, the improvement over the cell's tenant, or the novelty (mean distance of the descriptor to the
+    `nearest` nearest elites). All perturbations are offered to the archive. With `LowRank` noise a perturbation is
+    never a whole network (arXiv:2511.16652). Perturbations come in pairs of opposite sign that share their luck.
+    """
+
+    centers: int = 4
+    batch: int = 64
+    sigma: float = 0.02
+    lr: float = 0.01
+    steps: int = 10
+    aim: Literal["fitness", "improvement", "novelty"] = "improvement"
+    nearest: int = 10
+
+    def __post_init__(self):
+        if self.centers < 1 or self.batch < 2 or self.batch % 2 or self.steps < 1 or self.nearest < 1:
+            raise ValueError(
+                "Climb has at least 1 of `centers`, `steps` and `nearest`, and an even `batch`; got "
+                f"{self.centers}, {self.steps}, {self.nearest} and {self.batch}."
+            )
+        if self.sigma <= 0:
+            raise ValueError(f"`sigma` is a positive standard deviation; got {self.sigma}.")
+
+    @property
+    def population(self) -> int:
+        return self.centers * self.batch
+
+    @property
+    def spare(self) -> int:
+        return self.centers
+
+    def init(self, key, params):
+        rows = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.centers, *jnp.shape(x))), params)
+        age = jnp.arange(self.centers) * self.steps // self.centers
+        zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), rows)
+        return State(age, zeros, zeros), rows
+
+    def ask(self, key, state, archive, own):
+        n = self.population
+        sign = jnp.where(jnp.arange(n) % 2, -1.0, 1.0)
+        parents = own + jnp.arange(n) // self.batch
+        return Genome(split(key, n // 2)[:, None], self.sigma * sign[:, None], parents[:, None]), jnp.arange(n) // 2
+
+    def tell(self, key, state, archive, own, offspring, stage):
+        rows = jax.tree.map(lambda x: x[own : own + self.centers], archive.rows)
+        weight = jax.vmap(centered_ranks)(self._value(archive, offspring).reshape(self.centers, self.batch))
+        pairs = offspring.genome._replace(key=offspring.genome.key[::2], parents=None, mix=None)
+        slopes = [self._slope(stage, rows, pairs, weight[b], b) for b in range(self.centers)]
+        slope = jax.tree.map(lambda *x: jnp.stack(x), *slopes)
+        age = state.age + 1
+        mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state.mean, slope)
+        square = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, state.square, slope)
+        step = partial(self._step, age.astype(jnp.float32))
+        rows = jax.tree.map(lambda x, m, v: x + step(m, v).astype(x.dtype), rows, mean, square)
+        done = age >= self.steps
+        start = sample(key, archive, self.centers)
+        leaves = done & ~jnp.isneginf(archive.fitness).all()
+        rows = jax.tree.map(lambda x, row: jnp.where(_over(leaves, row), x[start], row), archive.rows, rows)
+        blank = lambda x: jnp.where(_over(done, x), 0.0, x)  # noqa: E731
+        return State(jnp.where(done, 0, age), jax.tree.map(blank, mean), jax.tree.map(blank, square)), rows
+
+    def _step(self, age: Float[Array, "b"], mean: Array, square: Array) -> Array:
+        """Adam's step (Kingma & Ba 2015, Alg. 1) after `age` slopes."""
+        mean, square = mean / _over(1 - 0.9**age, mean), square / _over(1 - 0.999**age, square)
+        return self.lr * mean / (jnp.sqrt(square) + 1e-8)
+
+    def _value(self, archive, offspring) -> Float[Array, "n"]:
+        if self.aim == "fitness":
+            return offspring.fitness
+        if self.aim == "improvement":
+            return offspring.inserted.improvement
+        return novelty(archive, offspring.descriptor, self.nearest)
+
+    def _slope(self, stage, rows, pairs: Genome, weight: Float[Array, "p"], b: int) -> Any:
+        own = part(pairs, b * self.batch, (b + 1) * self.batch)
+        like = jax.tree.map(lambda x: x[b], rows)
+        return stage.runtime.sum(stage.noise, like, own, weight / (self.batch * self.sigma**2))
+
+
+def _over(flag: Array, x: Array) -> Array:
+    return flag.reshape((-1,) + (1,) * (x.ndim - 1))

@@ -1,0 +1,113 @@
+"""CVT cells against brute force, and archives against pyribs (where it is installed) on random streams."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from evo.archive import Grid, novelty
+from evo.cvt import CVT, brute
+from evo.genome import Genome
+
+BOX = ((-1.0, 1.0), (0.0, 5.0))
+
+
+@pytest.mark.parametrize("bounds", [BOX[:1], BOX, (*BOX, (2.0, 3.0)), (*BOX, *BOX, (0.0, 1.0))])
+def test_the_nearest_centroid_is_found(bounds):
+    cvt = CVT(60, bounds, seed=1)
+    low, high = np.asarray(bounds, np.float32).T
+    place = np.random.default_rng(0).uniform(low - 0.2, high + 0.2, (3_000, len(bounds))).astype(np.float32)
+    cell, outside = jax.jit(lambda d: cvt.cell(d))(jnp.asarray(place))
+    clipped = np.clip(place, low, high)
+    square = ((clipped[:, None].astype(np.float64) - cvt.centroids[None]) ** 2).sum(-1)
+    assert_array_equal(cell, square.argmin(1))
+    assert_array_equal(outside, (place != clipped).any(1))
+    assert_array_equal(brute(cvt.centroids, jnp.asarray(clipped)), cell)
+    assert_array_equal(cvt.cell(jnp.full((1, len(bounds)), jnp.nan))[0], [60])
+    spread = np.bincount(np.asarray(cell), minlength=60)
+    assert spread.min() > 0  # centroids are everywhere
+
+
+@pytest.mark.parametrize("rate", [None, 0.1, 1.0])
+@pytest.mark.parametrize("kind", ["grid", "cvt"])
+def test_pyribs_agrees(kind, rate):
+    archives = pytest.importorskip("ribs.archives", exc_type=ImportError)
+    cells = Grid((5, 4), BOX) if kind == "grid" else CVT(20, BOX)
+    cells = type(cells)(**{**vars(cells), "learning_rate": rate, "threshold_min": -2.0})
+    common = {"solution_dim": 1, "ranges": BOX, "dtype": np.float32}
+    common |= {} if rate is None else {"learning_rate": rate, "threshold_min": -2.0}
+    theirs = (
+        archives.GridArchive(dims=(5, 4), **common)
+        if kind == "grid"
+        else archives.CVTArchive(centroids=cells.centroids, **common)
+    )
+    ours, rng = cells.init(jnp.zeros(1)), np.random.default_rng(0)
+    for _ in range(8):
+        fitness = rng.normal(size=40).astype(np.float32)
+        place = rng.uniform([-1, 0], [1, 5], (40, 2)).astype(np.float32)
+        rows = rng.normal(size=(40, 1)).astype(np.float32)
+        ours, done = cells.insert(ours, *map(jnp.asarray, (fitness, place, rows)))
+        said = theirs.add(rows, fitness, place)
+        assert_array_equal(done.status, said["status"])
+        assert_allclose(done.improvement, said["value"], rtol=1e-4, atol=1e-4)
+    taken = np.sort(np.flatnonzero(np.isfinite(ours.fitness)))
+    data = theirs.data()
+    order = np.argsort(data["index"])
+    assert_array_equal(taken, data["index"][order])
+    if rate is None:
+        assert_array_equal(ours.rows[taken], data["solution"][order])
+    else:
+        assert_allclose(ours.threshold[taken], data["threshold"][order], rtol=1e-4, atol=1e-5)
+
+
+def test_outside_may_be_refused():
+    grid = Grid((2,), ((0.0, 1.0),), outside="refuse")
+    archive, done = grid.insert(grid.init(jnp.zeros(1)), jnp.ones(2), jnp.asarray([[0.2], [1.2]]), jnp.ones((2, 1)))
+    assert_array_equal(done.accepted, [True, False])
+    assert_array_equal(done.outside, [False, True])
+    assert_array_equal(archive.fitness, [1, -np.inf])
+
+
+def test_novelty_golden():
+    grid = Grid((4,), ((0.0, 4.0),))
+    archive = grid.init(jnp.zeros(1))._replace(
+        fitness=jnp.asarray([1.0, -jnp.inf, 1.0, -jnp.inf]), descriptor=jnp.asarray([[0.0], [9.0], [3.0], [9.0]])
+    )
+    place = jnp.asarray([[1.0], [3.0], [jnp.nan]])
+    assert_allclose(novelty(archive, place, 2), [1.5, 1.5, -np.inf])
+    assert_allclose(novelty(archive, place, 3), [1.5, 1.5, -np.inf])  # of the two there are
+    assert_allclose(novelty(archive, place, 1), [1, 0, -np.inf])
+
+
+def test_rows_may_be_genomes():
+    """1,024 seed chains of 64 genes take under a megabyte, whatever the size of the network they stand for."""
+    grid = Grid((32, 32))
+    chain = Genome(jax.random.split(jax.random.key(0), 64), jnp.ones(64))
+    archive = grid.init(chain)
+    keys = jax.random.split(jax.random.key(1), (4, 64))
+    rows = Genome(keys, jnp.ones((4, 64)))
+    place = jnp.asarray([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
+    archive, _ = jax.jit(grid.insert)(archive, jnp.asarray([1.0, 2.0, 3.0, 4.0]), place, rows)
+    best = int(archive.fitness.argmax())
+    assert_array_equal(jax.random.key_data(archive.rows.key[best]), jax.random.key_data(keys[3]))
+    held = jax.tree.leaves(archive._replace(rows=archive.rows._replace(key=jax.random.key_data(archive.rows.key))))
+    assert sum(x.nbytes for x in held) < 1 << 20
+    dense = jax.eval_shape(lambda: grid.init(jnp.zeros(100)))
+    assert dense.rows.size == 1024 * 100
+
+
+@pytest.mark.parametrize("peer", ["pyribs", "qdax"])
+def test_archives_go_out_and_come_back(peer):
+    exchange = pytest.importorskip("evo.exchange")
+    pytest.importorskip({"pyribs": "ribs.archives", "qdax": "qdax.core.map_elites"}[peer], exc_type=ImportError)
+    grid, rng = Grid((5, 4), BOX), np.random.default_rng(0)
+    place = rng.uniform([-1, 0], [1, 5], (30, 2)).astype(np.float32)
+    rows, fitness = rng.normal(size=(30, 3)).astype(np.float32), rng.normal(size=30).astype(np.float32)
+    ours, _ = grid.insert(grid.init(jnp.zeros(3)), *map(jnp.asarray, (fitness, place, rows)))
+    there = getattr(exchange, f"to_{peer}")(grid, ours)
+    back = getattr(exchange, f"from_{peer}")(grid, there)
+    taken = np.isfinite(ours.fitness)
+    assert_array_equal(back.fitness, ours.fitness)
+    for name in ("rows", "descriptor"):
+        assert_array_equal(getattr(back, name)[taken], getattr(ours, name)[taken])

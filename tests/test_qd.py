@@ -1,0 +1,212 @@
+"""Quality diversity with any archive and emitters: one table of laws, CMA-ES and luck against numpy twins."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from generation import play
+from numpy.testing import assert_allclose, assert_array_equal
+
+import evo
+from evo.archive import Grid
+from evo.cvt import CVT
+from evo.express import express_dense
+from evo.luck import Looks, corrected, look
+from evo.noise import LowRank
+from evo.strategies.emitters.climb import Climb
+from evo.strategies.emitters.cma import CMA
+from evo.strategies.emitters.iso_line import IsoLine
+from evo.strategies.qd import QD
+from evo.task import Evaluation
+
+GRID = Grid((12, 12), ((-5.0, 5.0),) * 2, offset=-60.0)
+ANNEALED = Grid((12, 12), ((-5.0, 5.0),) * 2, offset=-60.0, learning_rate=0.05, threshold_min=-60.0)
+PARAMS = {"w": jnp.zeros((2, 3))}
+TABLE = {
+    "iso+line": (QD(GRID, (IsoLine(60, 0.3, 0.2, 0.5),)), 0.6),
+    "CMA-ME": (QD(GRID, (CMA(5, 12, 0.5),)), 0.6),
+    "CMA-MAE": (QD(ANNEALED, (CMA(5, 12, 0.5, "improvement", "mu", "basic"),)), 0.6),
+    "ME-ES": (QD(GRID, (Climb(4, 16, 0.5, 0.2),)), 0.4),
+    "low-rank ME-ES, novelty": (QD(GRID, (Climb(4, 16, 0.5, 0.3, aim="novelty"),), noise=LowRank()), 0.25),
+    "mix": (QD(CVT(144, GRID.bounds, -60.0), (IsoLine(30, 0.3), CMA(2, 10, 0.5), Climb(2, 8, 0.3)), looks=8), 0.6),
+}
+
+
+def task(params, key):
+    """An asymmetric bowl, best (0) at w = 1, filed by the sums of its two rows."""
+    w = params["w"]
+    return Evaluation(-((w - 1.0) ** 2).sum(), w.sum(1))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_laws(name):
+    """It fills the archive within a budget, loses neither coverage nor fitness, and a row is what was judged."""
+    strategy, wanted = TABLE[name]
+    history = play(strategy, task, PARAMS, 60)
+    info = [info for _, info in history[1:]]
+    coverage, best = (np.array([float(i[column]) for i in info]) for column in ("coverage", "elite_best"))
+    fitness = np.stack([np.asarray(state.archive.fitness) for state, _ in history])
+    assert (np.diff(coverage) >= 0).all()
+    assert (fitness[1:] >= fitness[:-1]).all()
+    assert coverage[-1] >= wanted
+    assert best[-1] > (-5 if "novelty" in name else -0.7)
+    archive = strategy.archive(history[-1][0])
+    taken = np.isfinite(archive.fitness)
+    again = jax.vmap(task, (0, None))(archive.rows, None)
+    assert_allclose(again.fitness[taken], archive.fitness[taken], atol=2e-4)
+    assert_array_equal(np.asarray(strategy.grid.cell(archive.descriptor)[0])[taken], np.flatnonzero(taken))
+    assert_allclose(task(strategy.solution(history[-1][0]), None).fitness, best[-1], atol=2e-4)
+    made = np.asarray(archive.record.emitter)
+    assert set(made[taken]) <= set(range(len(strategy.emitters)))
+    assert (made[~taken] == -1).all()
+
+
+def test_every_candidate_of_a_mix_is_rebuilt(tmp_path):
+    strategy = TABLE["mix"][0]
+    result = evo.run(task, PARAMS, strategy, generations=7, out=tmp_path / "r", checkpoint_every=5)
+    run = evo.open(tmp_path / "r", task=task, strategy=strategy, params=PARAMS)
+    jax.tree.map(assert_array_equal, run.strategy_state().archive.rows, result.state.archive.rows)
+    fitness = run.fitness(6)
+    for i in (0, 33, 50, 60, 66, 73):  # of each emitter, and a look
+        assert_allclose(task(run.member(6, i), None).fitness, fitness[i], atol=1e-4)
+
+
+def test_cma_is_hansens():
+    """One update against a plain numpy transcription of the tutorial, from the same draws."""
+    emitter = CMA(1, 8, 0.7, "fitness", "mu", "basic")
+    n, mu = 3, 4
+    search, rows = emitter.init(jax.random.key(1), jnp.asarray([1.0, -2.0, 0.5]))
+    x, m = np.asarray(rows, np.float64), np.array([1.0, -2.0, 0.5])
+    fitness = -((x - [0.0, 3.0, 1.0]) ** 2).sum(1)
+    learned = jax.vmap(lambda s, f: emitter._learned(s, _inserted(f), f)[0])(search, jnp.asarray(fitness[None]))
+    w = np.log(mu + 0.5) - np.log(np.arange(1, mu + 1))
+    w /= w.sum()
+    mueff = 1 / (w**2).sum()
+    cs, cc = (mueff + 2) / (n + mueff + 5), (4 + mueff / n) / (n + 4 + 2 * mueff / n)
+    c1 = 2 / ((n + 1.3) ** 2 + mueff)
+    cmu = min(1 - c1, 2 * (mueff - 2 + 1 / mueff) / ((n + 2) ** 2 + mueff))
+    y = (x[np.argsort(-fitness)[:mu]] - m) / 0.7
+    ps = np.sqrt(cs * (2 - cs) * mueff) * (w @ y)
+    length = (ps**2).sum() / n
+    assert length / (1 - (1 - cs) ** 2) < 2 + 4 / (n + 1)  # the path isn't stalled
+    pc = np.sqrt(cc * (2 - cc) * mueff) * (w @ y)
+    c = (1 - c1 - cmu) * np.eye(n) + c1 * np.outer(pc, pc) + cmu * (y.T * w) @ y
+    damps = 1 + 2 * max(0, np.sqrt((mueff - 1) / (n + 1)) - 1) + cs
+    assert_allclose(learned.mean[0], m + 0.7 * w @ y, rtol=1e-5)
+    assert_allclose(learned.covariance[0], c, rtol=1e-4, atol=1e-6)
+    assert_allclose(learned.sigma[0], 0.7 * np.exp(cs / damps * (length - 1) / 2), rtol=1e-5)
+    assert_allclose(learned.steps[0] @ learned.steps[0].T, c, rtol=1e-4, atol=1e-6)
+
+
+def _inserted(fitness):
+    archive = GRID.init(jnp.zeros(1))
+    return GRID.insert(archive, fitness, jnp.zeros((len(fitness), 2)), jnp.zeros((len(fitness), 1)))[1]
+
+
+def test_two_stage_ranking_and_restarts():
+    """New before improved before nothing; a search whose offspring changed nothing begins anew."""
+    emitter = CMA(2, 4, 0.5)
+    search, _ = emitter.init(jax.random.key(0), jnp.zeros(2))
+    status = jnp.asarray([[1, 0, 2, 1], [0, 0, 0, 0]])
+    improvement = jnp.asarray([[9.0, 10.0, 0.5, 3.0], [-1.0, -2.0, -3.0, -4.0]])
+    inserted = _inserted(jnp.zeros(4))
+    stacked = jax.tree.map(lambda x: jnp.stack([x, x]), inserted)._replace(status=status, improvement=improvement)
+    learned, ended = jax.vmap(emitter._learned)(search, stacked, jnp.zeros((2, 4)))
+    assert ended.tolist() == [False, True]
+    w = np.log(3.5) - np.log([1.0, 2.0, 3.0])
+    best = np.asarray(search.draws[0])[[2, 0, 3]]  # the newcomer first, then by improvement; the third not at all
+    assert_allclose(learned.mean[0], 0.5 * (w / w.sum()) @ best, rtol=1e-5)
+    assert_array_equal(learned.mean[1], search.mean[1])
+
+
+def test_looks_equal_numpy_twins():
+    rng = np.random.default_rng(0)
+    looks = Looks(jnp.zeros(5, jnp.int32), jnp.zeros(5), jnp.zeros(5), jnp.zeros((5, 2)))
+    seen = {c: [] for c in range(5)}
+    for _ in range(6):
+        cell = rng.permutation(5)[:3]
+        fitness, place = rng.normal(size=3).astype(np.float32), rng.normal(size=(3, 2)).astype(np.float32)
+        fitness[0] = np.nan if rng.uniform() < 0.3 else fitness[0]
+        valid = rng.uniform(size=3) < 0.8
+        looks = look(looks, *map(jnp.asarray, (cell, valid, fitness, place)))
+        for c, f, d, v in zip(cell, fitness, place, valid, strict=True):
+            if v and np.isfinite(f):
+                seen[c].append((f, *d))
+    for c, said in seen.items():
+        assert looks.number[c] == len(said)
+        if said:
+            mean, var = np.mean(said, 0), np.var(said, 0)
+            assert_allclose([looks.fitness[c], *looks.descriptor[c]], mean, atol=1e-5)
+            assert_allclose(looks.variance[c], var[0], atol=1e-5)
+
+
+def test_corrected_golden():
+    grid = Grid((4,), ((0.0, 4.0),), offset=-1.0)
+    archive = grid.init(jnp.zeros(1))._replace(
+        fitness=jnp.asarray([3.0, 5.0, -jnp.inf, 2.0]), descriptor=jnp.asarray([[0.5], [1.5], [0.0], [3.5]])
+    )
+    # cell 0 is really worth 1; what is in cell 1 really lives in cell 0, worth 0; cell 3 nobody has looked at
+    looks = Looks(
+        jnp.asarray([2, 1, 0, 0]), jnp.asarray([1.0, 0, 0, 0]), jnp.zeros(4), jnp.asarray([[0.5], [0.5], [0], [0]])
+    )
+    numbers = {name: float(x) for name, x in corrected(grid, archive, looks).items()}
+    assert numbers["corrected_qd_score"] == (1 + 1) + (2 + 1)
+    assert numbers["corrected_coverage"] == 0.5
+    assert_allclose(numbers["looked"], 2 / 3, rtol=1e-6)
+    assert numbers["luck"] == (2 + 5) / 2
+    assert numbers["descriptor_error"] == 0.5
+
+
+def test_luck_is_seen():
+    """On a task whose luck is all there is, the reported archive is better than the truth and the looks say so."""
+    noisy = lambda params, key: Evaluation(jax.random.normal(key), params["w"][:, 0])  # noqa: E731
+    strategy = QD(Grid((6, 6), ((-3.0, 3.0),) * 2), (IsoLine(64, 0.3, 0.2, 1.0),), looks=36)
+    _, info = play(strategy, noisy, PARAMS, 60)[-1]
+    elites = float(info["elites"])
+    assert float(info["qd_score"]) / elites > 1.5
+    assert float(info["looked"]) > 0.9
+    assert abs(float(info["luck"]) - float(info["qd_score"]) / elites) < 0.5
+    assert abs(float(info["corrected_qd_score"])) / elites < 0.7
+
+
+def test_low_rank_climbers_are_never_whole_networks():
+    strategy = QD(Grid((8,), ((0.0, 1.0),)), (Climb(2, 32),), noise=LowRank())
+    params = {"w": jnp.zeros((256, 256))}
+    state = strategy.init(jax.random.key(0), params)
+    genome, _ = strategy.ask(jax.random.key(1), state)
+    bytes_of = sum(x.size * 4 for x in jax.tree.leaves(genome._replace(key=jax.random.key_data(genome.key))))
+    assert bytes_of < 64 * 100
+    one = jax.vmap(lambda g: express_dense(strategy.noise, strategy.bases(state), g))(genome)
+    assert np.linalg.matrix_rank(np.asarray(one["w"][5])) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: QD(GRID, ()), "at least one emitter"),
+        (lambda: CMA(2, 1), "a `batch` of at least 2"),
+        (lambda: Climb(2, 7), "even `batch`"),
+        (lambda: IsoLine(0), "at least 1"),
+        (lambda: Grid((2,), ((0, 1),), learning_rate=2.0), "from 0 to 1"),
+        (lambda: Grid((2,), ((0, 1),), learning_rate=0.1, threshold_min=-np.inf), "finite fitness"),
+        (lambda: Grid((2,), ((0, 1),), outside="ignore"), "'clip' or 'refuse'"),
+        (lambda: CVT(0), "at least 1 cell"),
+        (lambda: QD(Grid((40_000, 40_000))).init(jax.random.key(0), jnp.zeros(10_000)), "64,0.* bytes and .* are free"),
+    ],
+)
+def test_mistakes_are_told(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        wrong()
+
+
+@pytest.mark.parametrize(
+    "cells", [{"kind": "cvt", "cells": 9, "bounds": [[0, 1], [0, 1]]}, {"grid": {"shape": [3, 3]}}]
+)
+def test_it_is_a_config(cells):
+    from evo import schema
+    from evo.strategy import Strategy
+
+    raw = {"kind": "qd", "cells": cells, "emitters": ["iso_line", {"cma": {"searches": 2}}, {"kind": "climb"}]}
+    built = schema.build(Strategy, raw, "strategy")
+    assert [type(e) for e in built.emitters] == [IsoLine, CMA, Climb]
+    assert schema.build(Strategy, schema.unbuild(built), "strategy") == built
