@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -83,9 +83,9 @@ def _panel(axes: Axes, members: list[np.ndarray], map: Map):
         marker, color = MARKS.get(name, ("s", "#5b6775"))
         size = 130 if marker == "*" else 60
         axes.scatter(place[0], place[1], marker=marker, s=size, color=color, ec="white", lw=0.8, zorder=4)
-        box = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.6}
-        lower = {"textcoords": "offset points", "ha": "center", "va": "top", "zorder": 5}
-        axes.annotate(name, place, (0, -9), fontsize=8, color=color, bbox=box, **lower)
+        box: dict[str, Any] = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.6}
+        text = axes.annotate(name, place, (0, -9), textcoords="offset points", fontsize=8, color=color, bbox=box)
+        text.set(ha="center", va="top", zorder=5)
     pad = 0.02 * (high - low)
     axes.set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
     axes.set(xlabel=map.names[0], ylabel=map.names[1], aspect="equal" if map.walls is not None else "auto")
