@@ -25,9 +25,9 @@ NAN = np.nan
 
 
 def trap(params, key):
-    """Reward rises to x = 1 and falls behind it, until x = 3: who follows it never gets there."""
+    """Reward rises to x = 1 and falls behind it, until x = 2.9: who follows it never gets there."""
     x, y = params["w"][0].sum() / 2, params["b"][0]
-    return Evaluation(jnp.where(x > 3, 10.0, -jnp.abs(x - 1)), jnp.stack([x, y]))
+    return Evaluation(jnp.where(x > 2.9, 10.0, -jnp.abs(x - 1)), jnp.stack([x, y]))
 
 
 def same(a, b):

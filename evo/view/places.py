@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -50,7 +50,7 @@ def places(runs: Sequence[tuple[str, Float[np.ndarray, "g n d"]]], map: Map, pat
     across, up = np.ptp(np.asarray(map.bounds[:2], float), axis=1)
     with rc_context({**STYLE, "axes.grid": False}):
         size = (3.3 * wide + 0.9, rows * (min(max(3.3 * up / across, 2.0), 5.0) + 0.6))
-        figure = Figure(figsize=size, dpi=160, layout="constrained")
+        figure = Figure(figsize=size, dpi=120, layout="constrained")
         grid = figure.subplots(rows, wide, squeeze=False, sharex=True, sharey=True).ravel()
         for axes, (label, members) in zip(grid, groups.items(), strict=False):
             dots = _panel(axes, members, map)
@@ -83,7 +83,9 @@ def _panel(axes: Axes, members: list[np.ndarray], map: Map):
         marker, color = MARKS.get(name, ("s", "#5b6775"))
         size = 130 if marker == "*" else 60
         axes.scatter(place[0], place[1], marker=marker, s=size, color=color, ec="white", lw=0.8, zorder=4)
-        axes.annotate(name, place, (0, -8), textcoords="offset points", ha="center", va="top", fontsize=8, color=color)
+        box: dict[str, Any] = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 0.6}
+        text = axes.annotate(name, place, (0, -9), textcoords="offset points", fontsize=8, color=color, bbox=box)
+        text.set(ha="center", va="top", zorder=5)
     pad = 0.02 * (high - low)
     axes.set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
     axes.set(xlabel=map.names[0], ylabel=map.names[1], aspect="equal" if map.walls is not None else "auto")
