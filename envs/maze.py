@@ -160,6 +160,7 @@ def film(place: Float[np.ndarray, "t 2"], heading: Float[np.ndarray, "t"]) -> Sc
     steps, zero = len(place), np.zeros(len(place))
     rotation = np.column_stack([np.cos(heading / 2), zero, zero, np.sin(heading / 2)])
     far = np.linalg.norm(place - np.float32(GOAL), axis=1)
+    reward = np.where(np.arange(steps) == steps - 1, -far, 0.0)  # only where it ends counts
     dots = [
         Shape("sphere", -1, position=(float(x), float(y), 2.0), size=(1.2,), color="#55a868")
         for x, y in place[:: max(steps // 60, 1)]
@@ -173,7 +174,7 @@ def film(place: Float[np.ndarray, "t 2"], heading: Float[np.ndarray, "t"]) -> Sc
     ]
     title = f"hard maze: ends {far[-1]:.1f} from the goal" + (", solved" if far[-1] < REACHED else "")
     position = np.column_stack([place, np.full(steps, 3.0)])
-    return Scene(shapes, position[:, None], rotation[:, None], 0.05, -far, title, camera=(-90.0, 90.0))
+    return Scene(shapes, position[:, None], rotation[:, None], 0.05, reward, title, camera=(-90.0, 90.0))
 
 
 def _wall(a: np.ndarray, b: np.ndarray) -> Shape:
