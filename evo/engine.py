@@ -1,7 +1,7 @@
 """One generation, as three compiled programs: ask, judge, tell.
 
 They are compiled apart so that a recorded generation can be told again, without judging, to the very same bits:
-`rebuild` and a resumed run use the programs that the run itself used.
+`evo.open` and a resumed run use the programs that the run itself used.
 """
 
 from __future__ import annotations

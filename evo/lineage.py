@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 from evo.express import ByPath, Plan, express_dense
 from evo.genome import Genome, expand, member
 from evo.noise import Noise
+from evo.schedule import Schedule, at
 from evo.task import Params
 
 
@@ -41,6 +42,12 @@ def begin(key: Key[Array, ""], params: Params, parents: int, horizon: int) -> Li
     links = (parents, horizon)
     chains = Chain(jnp.broadcast_to(key, links), jnp.zeros(links), jnp.zeros(parents, jnp.int32))
     return Lineage(rows, chains, params, jnp.int32(0))
+
+
+def mutation_power(sigma: float | Schedule, initial: float | None, generation: Int[Array, ""]) -> Float[Array, ""]:
+    """A generation's mutation power: `sigma`, and in the first generation `initial` where it is given."""
+    usual = at(sigma, generation)
+    return usual if initial is None else jnp.where(generation == 0, jnp.float32(initial), usual)
 
 
 def children(

@@ -22,8 +22,8 @@ class Records:
     def append(self, generation: int, arrays: dict[str, np.ndarray]):
         """Write one generation; every array keeps the shape and dtype of its first record."""
         self.path.mkdir(parents=True, exist_ok=True)
-        index = {name: {"shape": x.shape, "dtype": str(x.dtype)} for name, x in arrays.items()}
         if not (self.path / "index.json").exists():
+            index = {name: {"shape": x.shape, "dtype": str(x.dtype)} for name, x in arrays.items()}
             _write(self.path / "index.json", json.dumps(index).encode())
         for name, x in arrays.items():
             with (self.path / f"{name}.bin").open("ab") as file:

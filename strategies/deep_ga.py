@@ -14,10 +14,21 @@ from jaxtyping import Array, Float, Int, Key
 
 from evo.express import ByPath, Plan
 from evo.genome import Genome, expand
-from evo.lineage import Lineage, begin, check_litters, children, descend, packed, sure, survivors, unpacked
+from evo.lineage import (
+    Lineage,
+    begin,
+    check_litters,
+    children,
+    descend,
+    mutation_power,
+    packed,
+    sure,
+    survivors,
+    unpacked,
+)
 from evo.noise import Gaussian, Noise
 from evo.runtime import Runtime
-from evo.schedule import Schedule, at
+from evo.schedule import Schedule
 from evo.task import Evaluation, Params
 
 
@@ -83,9 +94,7 @@ class DeepGA:
 
     def ask(self, key: Key[Array, ""], state: State) -> tuple[Genome, Int[Array, "n"]]:
         """The elite, then children, a trial each."""
-        sigma = at(self.sigma, state.generation)
-        first = sigma if self.initial is None else jnp.float32(self.initial)
-        power = jnp.where(state.generation == 0, first, sigma)
+        power = mutation_power(self.sigma, self.initial, state.generation)
         return children(key, self.parents, self.population + 1, power, self.litters)
 
     def again(

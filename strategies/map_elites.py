@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from evo.archive import Archive, Grid, best, filled, stats
+from evo.archive import Archive, Grid, best, stats
 from evo.express import ByPath, Plan, maker
 from evo.genome import Genome
 from evo.noise import Gaussian, Noise
-from evo.random import draw, integers, split
 from evo.runtime import Runtime
+from evo.strategies.emitters.iso_line import IsoLine
 from evo.task import Evaluation, Params
 
 
@@ -72,14 +72,8 @@ class MapElites:
 
     def ask(self, key: Key[Array, ""], state: State) -> tuple[Genome, Int[Array, "n"]]:
         """Offspring of two elites each, with a trial of their own."""
-        key_parents, key_line, key_noise = split(key, 3)
-        n, (cells, count) = self.population, filled(state.archive)
-        empty, pairs = count == 0, cells[integers(key_parents, 2 * n, count)].reshape(2, n).T
-        line = jnp.where(empty, 0.0, self.line * draw(key_line, (n,), "normal"))
-        scale = jnp.where(empty, jnp.float32(self.initial), jnp.float32(self.iso))
-        keys = split(key_noise, n)[:, None]
-        genome = Genome(keys, jnp.broadcast_to(scale, (n, 1)), pairs, jnp.stack([1 - line, line], -1))
-        return genome, jnp.arange(n)
+        variation = IsoLine(self.population, self.iso, self.line, self.initial)
+        return variation.ask(key, (), state.archive, jnp.zeros(0, jnp.int32))
 
     def bases(self, state: State) -> Params:
         """The archive's rows."""

@@ -14,11 +14,22 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from evo.express import ByPath, Plan
 from evo.genome import Genome, expand
-from evo.lineage import Lineage, begin, check_litters, children, descend, fittest, packed, survivors, unpacked
+from evo.lineage import (
+    Lineage,
+    begin,
+    check_litters,
+    children,
+    descend,
+    fittest,
+    mutation_power,
+    packed,
+    survivors,
+    unpacked,
+)
 from evo.noise import Gaussian, Noise
 from evo.novelty import Seen, admit, described, novelty, unseen
 from evo.runtime import Runtime
-from evo.schedule import Schedule, at
+from evo.schedule import Schedule
 from evo.task import Evaluation, Params
 
 ADMISSION = 0xAD317  # what a member's key folds in to decide whether it is admitted
@@ -81,9 +92,7 @@ class NoveltyGA:
 
     def ask(self, key: Key[Array, ""], state: State) -> tuple[Genome, Int[Array, "n"]]:
         """The most novel parent, then children, a trial each."""
-        sigma = at(self.sigma, state.generation)
-        first = sigma if self.initial is None else jnp.float32(self.initial)
-        power = jnp.where(state.generation == 0, first, sigma)
+        power = mutation_power(self.sigma, self.initial, state.generation)
         return children(key, self.parents, self.population + 1, power, self.litters)
 
     def bases(self, state: State) -> Params:
