@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from evo.envs.brax_descriptors import Descriptor, descriptor
 from evo.envs.foreign import lenient, quiet
-from evo.envs.moments import Moments, add, merge, normalise, nothing, pool
+from evo.envs.moments import add, merge, normalise, nothing, pool
 from evo.envs.networks import MLP, Network
 from evo.registry import nearest
 from evo.task import Evaluation
@@ -44,7 +44,7 @@ class Life(NamedTuple):
     memory: Any  # the policy's
     steps: Int[Array, ""]
     reward: Float[Array, ""]
-    seen: Moments | tuple[()]
+    seen: Any  # Moments, or () when nothing is normalised
     watched: Float[Array, "w"]
 
 
@@ -105,7 +105,7 @@ class Brax:
     def evaluate(self, params, state, key):
         keys = jax.random.split(key, self.episodes)
         life, described = jax.vmap(lambda key: self.live(params, state, key))(keys)
-        aux = {"steps": life.steps.sum(dtype=jnp.int32)}
+        aux: dict[str, Any] = {"steps": life.steps.sum(dtype=jnp.int32)}
         if self.normalise:
             aux["observations"] = pool(life.seen)
         return Evaluation(life.reward.mean(), described.mean(0) if self.descriptor else None, aux)

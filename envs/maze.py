@@ -17,22 +17,25 @@ from evo.envs.networks import MLP, Network
 from evo.task import Evaluation
 from evo.view.scene import Scene, Shape
 
-WALLS = (  # x, y of both ends: the maze file of the authors' release
-    ((41, 5), (3, 8)),
-    ((3, 8), (4, 49)),
-    ((4, 49), (57, 53)),
-    ((4, 49), (7, 202)),
-    ((7, 202), (195, 198)),
-    ((195, 198), (186, 8)),
-    ((186, 8), (39, 5)),
-    ((56, 54), (56, 157)),
-    ((57, 106), (158, 162)),
-    ((77, 201), (108, 164)),
-    ((6, 80), (33, 121)),
-    ((192, 146), (87, 91)),
-    ((56, 55), (133, 30)),
+WALLS = np.array(  # x, y of both ends: the maze file of the authors' release
+    [
+        ((41, 5), (3, 8)),
+        ((3, 8), (4, 49)),
+        ((4, 49), (57, 53)),
+        ((4, 49), (7, 202)),
+        ((7, 202), (195, 198)),
+        ((195, 198), (186, 8)),
+        ((186, 8), (39, 5)),
+        ((56, 54), (56, 157)),
+        ((57, 106), (158, 162)),
+        ((77, 201), (108, 164)),
+        ((6, 80), (33, 121)),
+        ((192, 146), (87, 91)),
+        ((56, 55), (133, 30)),
+    ],
+    np.float32,
 )
-START, GOAL = (36.0, 184.0), (31.0, 20.0)
+START, GOAL = np.array([36, 184], np.float32), np.array([31, 20], np.float32)
 RADIUS, REACHED, REACH = 8.0, 5.0, 100.0  # of the robot; of the goal; of the range sensors
 SENSORS = np.deg2rad([-90.0, -45.0, 0.0, 45.0, 90.0, 180.0]).astype(np.float32)
 QUARTER = np.float32(np.pi / 2)
@@ -78,12 +81,12 @@ class Maze:
     @property
     def walls(self) -> Float[np.ndarray, "w 2 2"]:
         """Both ends of each wall, for whoever draws a map."""
-        return np.asarray(WALLS, np.float32)
+        return WALLS
 
     @property
     def places(self) -> dict[str, tuple[float, float]]:
         """What else is on the map."""
-        return {"start": START, "goal": GOAL}
+        return {"start": tuple(START.tolist()), "goal": tuple(GOAL.tolist())}
 
     def init(self, key):
         return self.policy.init(key, len(SENSORS) + 4, 2), ()
@@ -91,7 +94,7 @@ class Maze:
     def evaluate(self, params, state, key):
         last = jax.lax.fori_loop(0, self.steps, lambda _, now: self.step(params, now), self.born(params))[0].place
         aux = {"steps": jnp.int32(self.steps)}
-        return Evaluation(-jnp.sqrt(jnp.square(last - np.float32(GOAL)).sum()), last, aux)
+        return Evaluation(-jnp.sqrt(jnp.square(last - GOAL).sum()), last, aux)
 
     def absorb(self, state, aux):
         return state
@@ -99,7 +102,7 @@ class Maze:
     def born(self, params) -> tuple[Robot, Any]:
         """The robot at the start, and the policy's memory."""
         zero = jnp.float32(0)
-        return Robot(jnp.asarray(START, jnp.float32), zero, zero, zero), self.policy.start(params)
+        return Robot(jnp.asarray(START), zero, zero, zero), self.policy.start(params)
 
     def step(self, params, now: tuple[Robot, Any]) -> tuple[Robot, Any]:
         """See, accelerate, move, turn."""
@@ -110,7 +113,7 @@ class Maze:
             jnp.stack([robot.turn, robot.speed]) + ACCELERATION * jnp.tanh(output), -FASTEST, FASTEST
         )
         there = robot.place + speed * jnp.stack([jnp.cos(robot.heading), jnp.sin(robot.heading)])
-        stays = hits(there) | (jnp.square(robot.place - np.float32(GOAL)).sum() < REACHED**2)
+        stays = hits(there) | (jnp.square(robot.place - GOAL).sum() < REACHED**2)
         place = jnp.where(stays, robot.place, there)
         return Robot(place, robot.heading + jnp.deg2rad(turn), speed, turn), memory
 
@@ -129,7 +132,7 @@ class Maze:
 
 def hits(place: Float[Array, "2"]) -> Bool[Array, ""]:
     """Whether a robot there would touch a wall: the exact distance of a point from a segment."""
-    start, along = np.float32(WALLS)[:, 0], np.diff(np.float32(WALLS), axis=1)[:, 0]
+    start, along = WALLS[:, 0], np.diff(WALLS, axis=1)[:, 0]
     off = place[None] - start
     share = jnp.clip((off * along).sum(-1) / (along**2).sum(-1), 0, 1)
     return (jnp.square(off - share[:, None] * along).sum(-1) < RADIUS**2).any()
@@ -137,7 +140,7 @@ def hits(place: Float[Array, "2"]) -> Bool[Array, ""]:
 
 def ranges(place: Float[Array, "2"], heading: Float[Array, ""]) -> Float[Array, "s"]:
     """How far each sensor sees: place + t * ray = start + u * along, with 0 <= u <= 1 and t from 0 to the reach."""
-    start, along = np.float32(WALLS)[:, 0].T, np.diff(np.float32(WALLS), axis=1)[:, 0].T
+    start, along = WALLS[:, 0].T, np.diff(WALLS, axis=1)[:, 0].T
     angle = (heading + SENSORS)[:, None]
     x, y = jnp.cos(angle), jnp.sin(angle)
     dx, dy = start[0] - place[0], start[1] - place[1]
@@ -159,7 +162,7 @@ def film(place: Float[np.ndarray, "t 2"], heading: Float[np.ndarray, "t"]) -> Sc
     """A drive as a moving scene, seen from above."""
     steps, zero = len(place), np.zeros(len(place))
     rotation = np.column_stack([np.cos(heading / 2), zero, zero, np.sin(heading / 2)])
-    far = np.linalg.norm(place - np.float32(GOAL), axis=1)
+    far = np.linalg.norm(place - GOAL, axis=1)
     reward = np.where(np.arange(steps) == steps - 1, -far, 0.0)  # only where it ends counts
     dots = [
         Shape("sphere", -1, position=(float(x), float(y), 2.0), size=(1.2,), color="#55a868")
@@ -168,8 +171,8 @@ def film(place: Float[np.ndarray, "t 2"], heading: Float[np.ndarray, "t"]) -> Sc
     shapes = [
         Shape("cylinder", 0, size=(RADIUS, 3.0)),
         Shape("box", 0, position=(0.7 * RADIUS, 0.0, 3.0), size=(2.5, 1.5, 1.5), color="#dd8452"),
-        Shape("cylinder", -1, position=(*GOAL, 0.0), size=(REACHED, 1.0), color="#c44e52"),
-        *(_wall(a, b) for a, b in np.float32(WALLS)),
+        Shape("cylinder", -1, position=(*GOAL.tolist(), 0.0), size=(REACHED, 1.0), color="#c44e52"),
+        *(_wall(a, b) for a, b in WALLS),
         *dots,
     ]
     title = f"hard maze: ends {far[-1]:.1f} from the goal" + (", solved" if far[-1] < REACHED else "")
