@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from evo.book import Blank, Book, bound
 from evo.engine import Engine, Moment, settle, start
 from evo.experiment import written
 from evo.folder import columns
+from evo.host import HostTask, Lost, Scorer
 from evo.strategy import Strategy
 from evo.task import Evaluation, Params, Task
 
@@ -38,10 +40,11 @@ class AllInvalid(RuntimeError):
 
 
 def run(
-    task: Task | Callable,
+    task: Task | HostTask | Callable,
     params: Params | None = None,
     strategy: Strategy | None = None,
     *,
+    host: bool = False,
     generations: int = 100,
     seed: int = 0,
     out: str | Path | None = None,
@@ -59,24 +62,27 @@ def run(
     """Search for `generations` generations and return the solution.
 
     `task` is a function `task(params, key) -> fitness | Evaluation` of one member, or a `Task`; `params` are where
-    the search starts (None: the task makes them). With `out`, everything is kept in that folder and a run that is
+    the search starts (None: the task makes them). With `host`, `task` is any Python function: a batch of parameters in,
+    a number a member out, see `evo.host.Scorer`. With `out`, everything is kept in that folder and a run that is
     there goes on from its last checkpoint, to the very same end; with `resume=False` it is refused. `stop` is asked
     once a generation. Raises AllInvalid, with the last good checkpoint in place, when a whole generation is invalid.
     """
     _check(strategy, generations, checkpoint_every)
+    task = Scorer(task) if host and not isinstance(task, HostTask) else task
     engine, moment, params = prepare(task, params, strategy, seed, replace(runtimes.over(devices), chunk=chunk))
     text = config or written(task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk)
     book = Blank() if out is None else bound(Path(out), resume, keep, checkpoint_every, engine.pack)
     moment, rows = book.open(moment, text, engine, params)
     stopped = False
-    for reached, row in search(engine, moment, rows, generations, book, eval_every, eval_episodes):
-        moment = reached
-        rows.append(row)
-        if on_generation is not None:
-            on_generation(row)
-        if stop is not None and stop():
-            stopped = len(rows) < generations
-            break
+    with closing(engine):
+        for reached, row in search(engine, moment, rows, generations, book, eval_every, eval_episodes):
+            moment = reached
+            rows.append(row)
+            if on_generation is not None:
+                on_generation(row)
+            if stop is not None and stop():
+                stopped = len(rows) < generations
+                break
     solution = engine.strategy.solution(moment.state)
     book.close(len(rows), moment, solution)
     return Result(solution, moment.state, moment.task_state, columns(rows), stopped)
@@ -109,8 +115,9 @@ def search(
     judged = engine.compile(moment)
     total = {name: rows[-1][name] if rows else 0 for name in ("evaluations", "steps")}
     for generation in range(len(rows), generations):
-        genome, evaluation = judged(generation, moment)
+        genome, evaluation, lost = judged(generation, moment)
         fitness = np.asarray(evaluation.fitness)
+        book.lose(generation, lost)
         if not np.isfinite(fitness).any():
             book.checkpoint(generation, moment, force=True)
             raise AllInvalid(f"no member of generation {generation} had a finite fitness; {book.where(generation)}")
@@ -120,7 +127,13 @@ def search(
         moment = Moment(state, engine.absorb(moment.task_state, evaluation.aux))
         total["evaluations"] += fitness.size
         total["steps"] += steps_of(evaluation)
-        row = {"generation": generation} | summary(fitness) | total | {name: number(x) for name, x in info.items()}
+        row = (
+            {"generation": generation}
+            | summary(fitness)
+            | counted(engine.task, lost)
+            | total
+            | {name: number(x) for name, x in info.items()}
+        )
         if eval_every and (generation + 1) % eval_every == 0:
             row |= fresh(engine, moment, generation, eval_episodes)
         row["seconds"] = round(time.perf_counter() - began, 4)
@@ -141,6 +154,11 @@ def summary(fitness: np.ndarray) -> dict[str, float]:
     valid = fitness[np.isfinite(fitness)].astype(np.float64)
     row = {"best": valid.max(), "mean": valid.mean(), "median": np.median(valid), "std": valid.std()}
     return {name: float(x) for name, x in row.items()} | {"invalid": int(fitness.size - valid.size)}
+
+
+def counted(task: Any, lost: list[Lost]) -> dict[str, int]:
+    """How many members their worlds let down, where worlds can."""
+    return {"lost": len(lost)} if isinstance(task, HostTask) else {}
 
 
 def number(x: Any) -> float | None:
