@@ -14,10 +14,10 @@ class Atari:
     """How an Atari game is played: no-op start, frame skip, maximum of two frames, grey, small, stacked.
 
     An episode starts with 1 to `noops` frames of doing nothing, the number drawn from the episode's seed (0: none). An
-    action lasts `skip` frames; the observation is the brighter of the last two of them, pixel by pixel (screens flicker),
-    in grey, averaged down to `size` x `size`, stacked with the `stack` - 1 before it, the newest last. Rewards are the
-    game's points, unclipped; losing a life ends nothing. `full_actions`: all 18 actions rather than the game's own.
-    `sticky`: the chance that a frame repeats the action before it (Machado et al. 2018 use 0.25; the paper 0).
+    action lasts `skip` frames; the observation is the brighter of the last two of them, pixel by pixel (screens
+    flicker), in grey, averaged down to `size` x `size`, stacked with the `stack` - 1 before it, the newest last.
+    Rewards are the game's points, unclipped; losing a life ends nothing. `full_actions`: all 18 actions rather than the
+    game's own. `sticky`: the chance that a frame repeats the action before it (Machado et al. 2018: 0.25; here 0).
     """
 
     noops: int = 30

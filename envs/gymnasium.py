@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from evo.envs.atari import Atari
-from evo.envs.bench import Bench, Rules, Worlds, bench, blank
+from evo.envs.bench import Rules, Worlds, bench, blank
 from evo.envs.moments import LIMIT, Moments, merge, normalise, nothing, pool
 from evo.envs.networks import MLP, Network
 from evo.envs.play import LEAST, Tally, play
 from evo.envs.spaces import SQUASHES, Motor, Senses, motor, senses
-from evo.envs.worlds import World, checked, look_into
+from evo.envs.worlds import World, attempt, checked, drawing, look_into
 from evo.genome import size
 from evo.host import Host, Lost, Members, words
 from evo.random import fold_in, split
@@ -29,6 +29,7 @@ from evo.registry import nearest
 from evo.runtime import host_memory
 from evo.slots import Slots
 from evo.task import Evaluation
+from evo.view.film import Film
 
 SHARE = 0.25  # of the free memory that slots may take
 
@@ -39,12 +40,12 @@ class Gymnasium:
 
     Fitness is the mean return of `episodes` episodes, each from its own seed out of the trial's key and at most
     `episode_length` steps long (None: as long as the env lets it). Actions: Box, Discrete or MultiDiscrete, see
-    `evo.envs.spaces.Motor`; observations that aren't arrays are flattened. With `normalise`, observations are divided by the
-    running std about the running mean of those of the generations before (see `evo.envs.moments`), which is the task's state.
+    `evo.envs.spaces.Motor`; observations that aren't arrays are flattened. With `normalise`, observations are divided
+    by the running std about the running mean of those of the generations before (`evo.envs.moments`), the task's state.
 
     `options` go to `gymnasium.make`. An id that starts with "ALE/" is an Atari game, played as `atari` says (None: as
-    published), its frames divided by 255. `descriptor`: keys of the last step's info, or indices into the last observation,
-    averaged over episodes. `slots` members play at a time (fewer where `chunk` or the memory says so).
+    published), its frames divided by 255. `descriptor`: keys of the last step's info, or indices into the last
+    observation, averaged over episodes. `slots` members play at a time (fewer where `chunk` or the memory says so).
 
     A member whose world raises, says NaN, or takes longer than `time_limit` seconds for the evaluation is lost for this
     generation: its fitness is NaN, and `lost.jsonl` in the run's folder says why.
@@ -131,6 +132,15 @@ class Gymnasium:
         memory, output = self.policy.apply(params, memory, x)
         return memory, self.motor.act(output, key)
 
+    def film(self, params, state, key) -> Film:
+        """One episode of one member, as its world draws it."""
+        seeds, keys = drawn(key[None], 1)
+        env = attempt(partial(self.world.make, True), self.env)
+        try:
+            return shot(self, env, params, state, int(seeds[0, 0]), keys[0])
+        finally:
+            env.close()
+
     def open(self, host: Host) -> Arena:
         length = self.episode_length or 2**31 - 1
         rules = Rules(self.senses, self.motor, length, self.time_limit, self.descriptor)
@@ -184,6 +194,28 @@ class Arena:
             aux["observations"] = moments(tally)
         found = (tally.found / episodes).astype(np.float32) if self.task.descriptor else None
         return Evaluation((tally.reward / episodes).astype(np.float32), found, aux)
+
+
+def shot(task: Gymnasium, env: Any, params: Any, state: Any, seed: int, key: Any) -> Film:
+    """The film of an episode in a world that can be looked at."""
+    act = jax.jit(lambda memory, x, step: task.act(params, state, memory, x, fold_in(fold_in(key, 0), step)))
+    memory, (x, _) = task.policy.start(params), env.reset(seed=seed)
+    frames, over, step = [picture(env, task.env)], False, 0
+    while not over and step < (task.episode_length or math.inf):
+        x = np.asarray(task.senses.read(x)).astype(task.senses.dtype)
+        memory, action = act(memory, x, step)
+        x, _, ended, cut, _ = env.step(task.motor.rows(np.asarray(action)[None])[0])
+        frames.append(picture(env, task.env))
+        over, step = ended or cut, step + 1
+    return Film(np.stack(frames), 1 / env.metadata.get("render_fps", 30))
+
+
+def picture(env: Any, name: str) -> np.ndarray:
+    """What the world looks like. Raises ValueError where nothing here can draw it."""
+    try:
+        return np.asarray(env.render(), np.uint8)
+    except Exception as error:  # of whatever library draws
+        raise ValueError(f"{name} can't be drawn: {str(error).splitlines()[0]}{drawing(name)}") from None
 
 
 @jax.jit

@@ -54,9 +54,10 @@ def senses(space: gymnasium.Space) -> Senses:
 class Motor:
     """How a network's outputs become actions.
 
-    Discrete: the largest of n outputs, or, when the policy is stochastic, a draw with the outputs as log odds. MultiDiscrete:
-    likewise for each choice. Box: `squash` of the outputs to [-1, 1], stretched to the bounds where there are any; when
-    stochastic, of a normal draw around the first half of them, with the second half as log standard deviations in [-5, 2].
+    Discrete: the largest of n outputs, or, when the policy is stochastic, a draw with the outputs as log odds.
+    MultiDiscrete: likewise for each choice. Box: `squash` of the outputs to [-1, 1], stretched to the bounds where
+    there are any; when stochastic, of a normal draw around the first half of them, with the second half as log standard
+    deviations in [-5, 2].
     """
 
     choices: tuple[int, ...]  # of each discrete part; () for a box

@@ -1,21 +1,20 @@
-"""Gymnasium's environments by id: made, looked into, and what to tell a user whose id or installation lacks something."""
+"""Gymnasium's environments by id: made, looked into, and what to tell a user who lacks something."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import gymnasium
-from gymnasium.error import DependencyNotInstalled, Error, NameNotFound, NamespaceNotFound, VersionNotFound
+from gymnasium.error import DependencyNotInstalled, Error
 
 from evo.envs.atari import Atari, playing
 from evo.envs.foreign import quiet
-from evo.registry import nearest
 
 
 @dataclass(frozen=True)
@@ -37,21 +36,24 @@ class World:
 
 
 def checked(env: str) -> str:
-    """The id, if Gymnasium knows it. Raises ValueError with the nearest id, or the command that installs what it needs."""
-    if env.startswith("ALE/"):
+    """The id, if Gymnasium knows it. Raises ValueError with the nearest id, or what to install."""
+    module, _, name = env.rpartition(":")
+    if name.startswith("ALE/"):
         arcade()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            gymnasium.spec(env)
-    except (NameNotFound, NamespaceNotFound, VersionNotFound, Error) as error:
-        known = [
-            name for name in gymnasium.registry if "/" not in name or env.partition("/")[0] == name.partition("/")[0]
-        ]
-        own = " (an env of your own is named as 'module:Id-v0')" if isinstance(error, NameNotFound) else ""
-        raise ValueError(f"unknown Gymnasium env {env!r}{own}; {nearest(env, known)}") from None
+        with quiet():
+            if module:
+                importlib.import_module(module)
+            gymnasium.spec(name)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{env}: there is no module {error.name!r} to register the env from.") from None
+        raise ValueError(f"{env}: there is no module {error.name!r}, which would register the env.") from None
+    except Error:
+        space = name.partition("/")[0]
+        known = [x for x in gymnasium.registry if "/" not in x or x.partition("/")[0] == space]
+        near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+        raise ValueError(
+            f"unknown Gymnasium env {env!r}; the nearest known one is {near!r}. Your own is 'module:Id-v0'."
+        ) from None
     return env
 
 
@@ -90,3 +92,11 @@ def _missing(name: str, said: str) -> str:
     extra = next((extra for word, extra in known.items() if word in said.lower()), None)
     wanted = f"'evo-engine[{extra}]'" if extra else "what it names"
     return f"{name} needs a package that isn't installed ({said.splitlines()[0]}); run: pip install {wanted}"
+
+
+def drawing(env: str) -> str:
+    """What to do about a world that can't be drawn."""
+    spec = gymnasium.spec(env.rpartition(":")[2])
+    if "mujoco" in str(spec.entry_point):
+        return " Set MUJOCO_GL=egl (or osmesa), which needs the system's libegl1 (or libosmesa6)."
+    return " Classic control needs: pip install 'evo-engine[classic]'" if "classic" in str(spec.entry_point) else ""

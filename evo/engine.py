@@ -27,7 +27,7 @@ from evo.task import Evaluation, Params, State, Task, as_evaluation
 Judged = tuple[Genome, Evaluation, list[Lost]]
 
 
-def judge(task: Task | Callable, state: State) -> Callable[[Params, Key[Array, ""]], Evaluation]:
+def judge(task: Any, state: State) -> Callable[[Params, Key[Array, ""]], Evaluation]:
     """A task as a function of one member and its luck."""
     if isinstance(task, Task):
         return lambda params, key: as_evaluation(task.evaluate(params, state, key))

@@ -1,7 +1,8 @@
 """A run folder: what is written where. One object a folder; everything in it is plain files.
 
 config.yaml, leaves.json (how noise acts on each leaf), metrics.jsonl (a line a generation), fitness/ (what every member
-scored), checkpoints/, solution.safetensors, task.safetensors (the task's state), versions.json; lost.jsonl, where worlds failed members.
+scored), checkpoints/, solution.safetensors, task.safetensors (the task's state), versions.json; lost.jsonl: whom a
+world failed, and how.
 """
 
 from __future__ import annotations

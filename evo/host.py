@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +128,8 @@ class Scoring:
             [score(*job) for job in jobs] if self.pool is None else list(self.pool.map(score, *zip(*jobs, strict=True)))
         )
         sizes = [min(batch, n - start) for start in range(0, n, batch)]
-        return Evaluation(np.concatenate([_numbers(x, k) for x, k in zip(scored, sizes, strict=True)])), []
+        fitness = np.concatenate([_numbers(x, k) for x, k in zip(scored, sizes, strict=True)])
+        return Evaluation(jnp.asarray(fitness)), []
 
     def close(self) -> None:
         if self.pool is not None:
@@ -172,7 +173,7 @@ def _pool(workers: int) -> Any:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def stands(task: Any) -> bool:
+def stands(task: Any) -> TypeGuard[Task | HostTask]:
     """Whether a task is an object with parameters and a state of its own, rather than a plain function."""
     return isinstance(task, Task | HostTask)
 

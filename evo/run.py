@@ -40,7 +40,7 @@ class AllInvalid(RuntimeError):
 
 
 def run(
-    task: Task | HostTask | Callable,
+    task: Task | HostTask | Callable[..., Any],
     params: Params | None = None,
     strategy: Strategy | None = None,
     *,
@@ -68,7 +68,7 @@ def run(
     once a generation. Raises AllInvalid, with the last good checkpoint in place, when a whole generation is invalid.
     """
     _check(strategy, generations, checkpoint_every)
-    task = Scorer(task) if host and not isinstance(task, HostTask) else task
+    task = hosted(task) if host else task
     engine, moment, params = prepare(task, params, strategy, seed, replace(runtimes.over(devices), chunk=chunk))
     text = config or written(task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk)
     book = Blank() if out is None else bound(Path(out), resume, keep, checkpoint_every, engine.pack)
@@ -154,6 +154,11 @@ def summary(fitness: np.ndarray) -> dict[str, float]:
     valid = fitness[np.isfinite(fitness)].astype(np.float64)
     row = {"best": valid.max(), "mean": valid.mean(), "median": np.median(valid), "std": valid.std()}
     return {name: float(x) for name, x in row.items()} | {"invalid": int(fitness.size - valid.size)}
+
+
+def hosted(task: Any) -> HostTask:
+    """A Python function as a host task; a host task as it is."""
+    return task if isinstance(task, HostTask) else Scorer(task)
 
 
 def counted(task: Any, lost: list[Lost]) -> dict[str, int]:

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Key
 
 from evo import lazy
 from evo.express import express
 from evo.host import Members
 from evo.leaf import Lazy, is_lazy
 from evo.random import fold_in
-from evo.task import Params, State
+from evo.task import Params
 
 
 class Players(NamedTuple):
@@ -84,11 +84,11 @@ class Slots:
         return Players(*jax.tree.map(put, tuple(players), came))
 
     def _step(self, players, bases, state, x, clock):
-        def one(own, memory, key, x, episode, step):
+        def one(own: Any, memory: Any, key: Any, x: Any, episode: Any, step: Any) -> Any:
             luck = fold_in(fold_in(key, episode), step)
             return lazy.call(self._act, together(bases, own), state, memory, x, luck, step)
 
-        return jax.vmap(one)(*players, x, clock[0], clock[1])
+        return jax.vmap(one)(players.own, players.memory, players.key, x, clock[0], clock[1])
 
     def _act(self, params, state, memory, x, key, step):
         memory = jax.tree.map(lambda new, old: jnp.where(step == 0, new, old), self.start(params), memory)
@@ -96,7 +96,7 @@ class Slots:
 
 
 def apart(bases: Params, params: Params, shared: bool) -> list[Any]:
-    """Each leaf's part that is a member's own, of parameters expressed from bases that are `shared` or were gathered."""
+    """Each leaf's part that is a member's own, of parameters from bases that are `shared`, or were gathered."""
     leaves = jax.tree.leaves(params, is_leaf=is_lazy)
     if not shared:
         return leaves

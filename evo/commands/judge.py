@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -43,13 +45,13 @@ class Eval:
         if self.episodes < 1:
             raise ValueError(f"--episodes: wanted at least 1, got {self.episodes}.")
         run = opened(self.run)
-        scores = judge(run, self.episodes)
-        said = estimate(scores(run.solution()))
-        console.print(f"solution  {shown(said)}  ({self.episodes} episodes)", highlight=False, soft_wrap=True)
-        if said.invalid:
-            console.print(f"          {said.invalid} episodes were not finite and don't count", highlight=False)
-        if hasattr(run.strategy, "archive"):
-            self._elites(run, *elites(run), scores, console)
+        with judge(run, self.episodes) as scores:
+            said = estimate(scores(run.solution()))
+            console.print(f"solution  {shown(said)}  ({self.episodes} episodes)", highlight=False, soft_wrap=True)
+            if said.invalid:
+                console.print(f"          {said.invalid} episodes were not finite and don't count", highlight=False)
+            if hasattr(run.strategy, "archive"):
+                self._elites(run, *elites(run), scores, console)
         return 0
 
     def _elites(self, run: Run, archive: Any, cells: np.ndarray, scores, console: Console):
@@ -75,16 +77,23 @@ class Eval:
         )
 
 
-def judge(run: Run, episodes: int):
+@contextmanager
+def judge(run: Run, episodes: int) -> Iterator[Callable[[Any], np.ndarray]]:
     """A function that gives the fitness of parameters in `episodes` fresh episodes, the same luck for all."""
     import jax
 
     from evo.engine import judge as judge_of
+    from evo.host import Host, HostTask, alone
 
     keys = jax.random.split(jax.random.fold_in(jax.random.key(run.config["seed"]), FRESH), episodes)
+    if isinstance(run.task, HostTask):
+        state = run.task_state()
+        with closing(run.task.open(Host(getattr(run.strategy, "noise", None), run.engine.runtime))) as judged:
+            yield lambda params: np.asarray(judged(alone(params, keys), state)[0].fitness, np.float64)
+        return
     one = judge_of(run.task, run.task_state())
     scores = jax.jit(lambda params: jax.vmap(lambda key: one(params, key).fitness)(keys))
-    return lambda params: np.asarray(scores(params), np.float64)
+    yield lambda params: np.asarray(scores(params), np.float64)
 
 
 def estimate(scores: np.ndarray) -> Estimate:

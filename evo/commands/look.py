@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 X = Literal["generation", "evaluations", "steps", "seconds"]
 FILMS = (".gif", ".html", ".mp4")
+FLAT = (".gif", ".mp4")  # of worlds that draw themselves
 REPLAY = 0xF11A  # what the key of a filmed episode folds in, so that the search never saw its luck
 
 
@@ -61,12 +62,13 @@ class Render:
     def __call__(self, console: Console) -> int:
         from evo.commands.opened import elite, opened
 
-        name = "episode" if self.cell is None else f"episode-{self.cell}"
-        films = [self.out] if self.out else [self.run / f"{name}{suffix}" for suffix in FILMS[:2]]
-        for film in films:
-            if film.suffix not in FILMS:
-                raise ValueError(f"{film}: wanted one of {', '.join(FILMS)}; {nearest(film.suffix, FILMS)}")
         run = opened(self.run)
+        forms = FLAT if hasattr(run.task, "film") else FILMS
+        name = "episode" if self.cell is None else f"episode-{self.cell}"
+        films = [self.out] if self.out else [self.run / f"{name}{form}" for form in forms if form != ".mp4"]
+        for film in films:
+            if film.suffix not in forms:
+                raise ValueError(f"{film}: wanted one of {', '.join(forms)}; {nearest(film.suffix, forms)}")
         params = run.solution() if self.cell is None else elite(run, self.cell)
         scene = filmed(run, params)
         for film in films:
@@ -127,19 +129,24 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 
 def filmed(run: Run, params: Any) -> Any:
-    """One episode as a scene. Raises where the task can't be drawn."""
+    """One episode as a scene, or as a film of the world itself. Raises where the task can't be drawn."""
     import jax
 
+    key = jax.random.fold_in(jax.random.key(run.config["seed"]), REPLAY)
+    if hasattr(run.task, "film"):
+        return run.task.film(params, run.task_state(), key)
     if not hasattr(run.task, "scene"):
         kind = run.config["task"].get("kind", "this task")
         raise ValueError(f"{run.path}: {kind} has nothing to film; tasks that do have a `scene`, such as brax and arm.")
-    key = jax.random.fold_in(jax.random.key(run.config["seed"]), REPLAY)
     return run.task.scene(params, run.task_state(), key)
 
 
 def write_film(scene: Any, path: Path):
-    """Write a scene in the form that the path's suffix asks for."""
-    from evo.view import episode
+    """Write a scene or a film in the form that the path's suffix asks for."""
+    from evo.view import episode, film
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(scene, film.Film):
+        {".gif": film.gif, ".mp4": film.mp4}[path.suffix](scene, path)
+        return
     {".gif": episode.gif, ".html": episode.page, ".mp4": episode.mp4}[path.suffix](scene, path)

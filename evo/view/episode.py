@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ def grid(
     path, step = target(path, (".gif",)), _tick(scenes, fps)
     shown = _tiled([frames(s, width, height, 1 / step, follow) for s in scenes], columns, width, height)
     first = list(islice(shown, 200))
-    palette = _palette(first)
+    palette = palette_of(first)
     flat = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in chain(first, shown))
     opening = next(flat)
     opening.save(path, save_all=True, append_images=flat, duration=round(1000 * step), loop=0, optimize=False)
@@ -49,15 +49,22 @@ def grid(
 
 def mp4(scene: Scene, path: str | Path, width: int = 640, height: int = 480, fps: float = 25, follow: bool = True):
     """Write the episode as an H.264 film. Raises ValueError when imageio-ffmpeg isn't installed."""
+    path, step = target(path, (".mp4",)), _tick([scene], fps)
+    encoded((image.tobytes() for image in frames(scene, width, height, 1 / step, follow)), path, (width, height), step)
+
+
+def encoded(images: Iterable[bytes], path: Path, size: tuple[int, int], step: float):
+    """Write RGB pictures as an H.264 film, `step` seconds each. Raises ValueError without imageio-ffmpeg."""
     try:
         import imageio_ffmpeg
     except ImportError:
-        raise ValueError("An MP4 needs ffmpeg: `pip install imageio-ffmpeg`. A .gif or .html needs nothing.") from None
-    path, step = target(path, (".mp4",)), _tick([scene], fps)
-    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=1 / step, macro_block_size=2)
+        raise ValueError(
+            "An MP4 needs an encoder; run: pip install 'evo-engine[video]'. A .gif needs nothing."
+        ) from None
+    writer = imageio_ffmpeg.write_frames(str(path), size, fps=1 / step, macro_block_size=2)
     writer.send(None)
-    for image in frames(scene, width, height, 1 / step, follow):
-        writer.send(image.tobytes())
+    for image in images:
+        writer.send(image)
     writer.close()
 
 
@@ -122,7 +129,7 @@ def _tiled(films: list[Iterator[Image.Image]], columns: int | None, width: int, 
         latest = [new or old for new, old in zip(following, latest, strict=True)]
 
 
-def _palette(shown: list[Image.Image]) -> Image.Image:
+def palette_of(shown: list[Image.Image]) -> Image.Image:
     """256 colours for all frames, from eight of them; what is colourful counts as much as the wide pale background."""
     from PIL import Image
 
