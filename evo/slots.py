@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, UInt32
 
 from evo import lazy
 from evo.express import express
@@ -28,7 +28,9 @@ class Players(NamedTuple):
 
     own: list[Any]  # a leaf's part that is a member's own; None where it has none
     memory: Any  # what the policy remembers between steps
-    key: Key[Array, "w"]  # of the member's draws while it acts
+    words: UInt32[
+        Array, "w 2"
+    ]  # the key of the member's draws while it acts, as words: a jitted call wants plain arrays
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,16 @@ class Slots:
 
     def _one(self, bases, genome, luck, index):
         params = express(self.noise, bases, jax.tree.map(lambda x: x[index], genome))
-        return apart(bases, params, genome.parents is None), lazy.call(self.start, params), luck[index]
+        return (
+            apart(bases, params, genome.parents is None),
+            lazy.call(self.start, params),
+            jax.random.key_data(luck[index]),
+        )
 
     def _empty(self, width, members):
         shapes = jax.eval_shape(self._one, members.bases, members.genome, members.luck, jnp.int32(0))
         own, memory = jax.tree.map(lambda x: jnp.zeros((width, *x.shape), x.dtype), shapes[:2])
-        return Players(own, memory, jnp.broadcast_to(members.luck[0], width))
+        return Players(own, memory, jnp.zeros((width, 2), jnp.uint32))
 
     def _fill(self, players, members, index, slot):
         came = jax.vmap(lambda i: self._one(members.bases, members.genome, members.luck, i))(index)
@@ -84,11 +90,11 @@ class Slots:
         return Players(*jax.tree.map(put, tuple(players), came))
 
     def _step(self, players, bases, state, x, clock):
-        def one(own: Any, memory: Any, key: Any, x: Any, episode: Any, step: Any) -> Any:
-            luck = fold_in(fold_in(key, episode), step)
+        def one(own: Any, memory: Any, words: Any, x: Any, episode: Any, step: Any) -> Any:
+            luck = fold_in(fold_in(jax.random.wrap_key_data(words), episode), step)
             return lazy.call(self._act, together(bases, own), state, memory, x, luck, step)
 
-        return jax.vmap(one)(players.own, players.memory, players.key, x, clock[0], clock[1])
+        return jax.vmap(one)(players.own, players.memory, players.words, x, clock[0], clock[1])
 
     def _act(self, params, state, memory, x, key, step):
         memory = jax.tree.map(lambda new, old: jnp.where(step == 0, new, old), self.start(params), memory)

@@ -36,8 +36,8 @@ SMALL, TINY = MLP((8,)), EGGROLL(population=12, sigma=0.3, lr=0.1)
 
 
 class Drift(gymnasium.Env):
-    """A point that drifts, and is pushed; it sees where it is, and which way the wind blows. How it fails is an option:
-    episodes with an even seed do so at their third step."""
+    """A point that drifts, and is pushed; it sees where it is, and which way the wind blows. If
+    `faulty`, half of its episodes, told by their seeds, fail at the third step, in one of four ways."""
 
     metadata = {"render_fps": 10}  # noqa: RUF012
     kinds = {  # noqa: RUF012
@@ -46,14 +46,14 @@ class Drift(gymnasium.Env):
         "choices": (spaces.MultiDiscrete([2, 3]), lambda a: np.asarray(a) - np.array([0.5, 1.0])),
     }
 
-    def __init__(self, kind="box", fault="", render_mode=None):
+    def __init__(self, kind="box", faulty=False, render_mode=None):
         self.action_space, self.push = self.kinds[kind]
-        self.fault, self.render_mode = fault, render_mode
+        self.faulty, self.render_mode = faulty, render_mode
         self.observation_space = spaces.Dict({"place": spaces.Box(-9, 9, (2,)), "wind": spaces.Discrete(3)})
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.faulty, self.time = seed % 2 == 0 and self.fault, 0
+        self.fault, self.time = seed % 8 if self.faulty else 8, 0
         self.fog, self.pay = 0.0, 1.0
         self.place, self.wind = self.np_random.normal(size=2), int(self.np_random.integers(3))
         return {"place": self.place.astype(np.float32), "wind": self.wind}, {}
@@ -61,8 +61,8 @@ class Drift(gymnasium.Env):
     def step(self, action):
         assert self.action_space.contains(action), action
         self.time += 1
-        if self.faulty and self.time == 3:
-            FAULTS[self.faulty](self)
+        if self.time == 3 and self.fault < 4:
+            FAULTS[self.fault](self)
         self.place = self.place + 0.1 * self.push(action) + 0.05 * (self.wind - 1)
         reward = -self.pay * float(np.abs(self.place).sum())
         over = bool(np.abs(self.place).max() > 1.5)
@@ -70,19 +70,19 @@ class Drift(gymnasium.Env):
         return {"place": seen, "wind": self.wind}, reward, over, False, {"x": self.place[0]}
 
     def render(self):
-        return np.full((20, 31, 3), 100 + self.time, np.uint8)
+        return np.full((20, 31, 3), 8 * self.time, np.uint8)
 
 
-FAULTS = {
-    "raises": lambda env: [][1],
-    "hangs": lambda env: time.sleep(30),
-    "says NaN": lambda env: setattr(env, "fog", np.nan),
-    "pays NaN": lambda env: setattr(env, "pay", np.nan),
-}
+FAULTS = (
+    lambda env: [][1],
+    lambda env: time.sleep(30),
+    lambda env: setattr(env, "fog", np.nan),
+    lambda env: setattr(env, "pay", np.nan),
+)
+SAID = ("IndexError: list index", "took more than time_limit, 0.5 s", "the observation is NaN", "the reward is nan")
 gymnasium.register("Drift-v0", entry_point=Drift, max_episode_steps=20)
 
 KINDS = {
-    "box": Gymnasium("Drift-v0", policy=SMALL),
     "recurrent": Gymnasium("Drift-v0", GRU((6,)), options={"kind": "choices"}, episodes=2, episode_length=9),
     "stochastic box": Gymnasium("Drift-v0", SMALL, deterministic=False, normalise=True),
     "stochastic choice": Gymnasium("Drift-v0", SMALL, options={"kind": "choice"}, deterministic=False),
@@ -145,47 +145,43 @@ def test_fitness_is_that_of_a_plain_loop_whatever_the_slots(name):
             assert_allclose(found.m2, seen.var(0) * len(seen), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_world_that_fails_costs_its_member_and_nobody_else(fault):
+def test_a_world_that_fails_costs_its_member_and_nobody_else():
     task = Gymnasium("Drift-v0", SMALL, time_limit=0.5)
     params, state = task.init(jax.random.key(0))
-    good = judged(task, params, state)[2].fitness
-    _, _, evaluation, lost = judged(task, params, state, options={"fault": fault})
-    gone = sorted(row.member for row in lost)
-    assert 0 < len(gone) < 12
-    assert np.isnan(evaluation.fitness[gone]).all()
-    assert_array_equal(np.delete(evaluation.fitness, gone), np.delete(good, gone))
-    said = {
-        "raises": "IndexError: list index",
-        "hangs": "took more than time_limit, 0.5 s",
-        "pays NaN": "the reward is nan",
-    }
-    assert all(said.get(fault, "the observation is NaN") in row.error for row in lost)
+    members, _, good, _ = judged(task, params, state)
+    _, _, evaluation, lost = judged(task, params, state, options={"faulty": True})
+    seeds, _ = drawn(members.luck, 1)
+    wrong = {i: SAID[seed % 8] for i, seed in enumerate(np.asarray(seeds)[:, 0]) if seed % 8 < 4}
+    told = {row.member: row.error for row in lost}
+    assert set(wrong.values()) == set(SAID)
+    assert told.keys() == wrong.keys()
+    assert all(wrong[i] in told[i] for i in wrong)
+    assert np.isnan(evaluation.fitness[list(wrong)]).all()
+    assert_array_equal(np.delete(evaluation.fitness, list(wrong)), np.delete(good.fitness, list(wrong)))
 
 
 def test_a_run_counts_and_writes_down_whom_it_lost_in_second_looks_too(tmp_path, caplog):
-    ga = DeepGA(population=12, parents=4, sigma=0.3, elite_candidates=6, elite_episodes=1, horizon=4)
-    task = Gymnasium("Drift-v0", SMALL, options={"fault": "raises"}, normalise=True)
+    ga = DeepGA(population=12, parents=4, sigma=0.3, elite_candidates=4, elite_episodes=3, horizon=4)
+    task = Gymnasium("Drift-v0", SMALL, options={"faulty": True}, normalise=True, time_limit=0.2)
     result = run(task, ga, 2, out=tmp_path, chunk=5)
     rows = [json.loads(line) for line in (tmp_path / "lost.jsonl").read_text().splitlines()]
     for g in (0, 1):
         gone = np.flatnonzero(np.isnan(fitness(tmp_path, g)))
         assert result.metrics["lost"][g] == result.metrics["invalid"][g] == len(gone) > 0
         assert sorted(row["member"] for row in rows if row["generation"] == g) == gone.tolist()
-    assert len(fitness(tmp_path)) == 13 + 6
+    assert len(fitness(tmp_path)) == 13 + 12
     assert max(row["member"] for row in rows) > 12
     assert rows[0]["error"] in caplog.text
 
 
 def test_resumed_it_ends_the_same(tmp_path):
     task, search = KINDS["stochastic box"], RandomSearch(12, sigma=0.3)
-    whole = run(task, search, 5, eval_every=5, eval_episodes=3, devices=2)
+    whole = run(task, search, 5, devices=2)
     run(task, search, 3, out=tmp_path, checkpoint_every=2)
-    resumed = run(task, search, 5, out=tmp_path, checkpoint_every=2, eval_every=5, eval_episodes=3)
+    resumed = run(task, search, 5, out=tmp_path, checkpoint_every=2)
     jax.tree.map(assert_array_equal, resumed.solution, whole.solution)
     jax.tree.map(assert_array_equal, resumed.task_state, whole.task_state)
     assert_array_equal(resumed.metrics["mean"], whole.metrics["mean"])
-    assert resumed.metrics["eval_mean"][-1] == whole.metrics["eval_mean"][-1]
 
 
 def test_it_learns_to_balance_and_compiles_once(caplog):
@@ -224,8 +220,8 @@ def test_any_function_scores_batches(tmp_path):
     assert_allclose(called.metrics["mean"], jitted.metrics["mean"], rtol=1e-4)
     opened = evo.open(tmp_path / "r", task=distance)
     assert_allclose(distance({"w": np.asarray(opened.member(19, 3)["w"])[None]})[0], opened.fitness(19)[3], rtol=1e-5)
-    pooled = evo.run(Scorer(distance, batch=5, workers=2), start, strategy, generations=20)
-    assert_array_equal(pooled.metrics["mean"], called.metrics["mean"])
+    pooled = evo.run(Scorer(distance, batch=5, workers=1), start, strategy, generations=3)
+    assert_allclose(pooled.metrics["mean"], called.metrics["mean"][:3], rtol=1e-6)
     result = evo.run(Scorer(lucky, seeds=True), start, strategy, generations=1, out=tmp_path / "s")
     pairs = fitness_of(tmp_path / "s").reshape(8, 2)
     assert_array_equal(pairs[:, 0], pairs[:, 1])
@@ -276,9 +272,9 @@ def test_the_command_runs_judges_and_films(tmp_path, capsys):
     assert main(["render", str(out)]) == 0
     from PIL import Image
 
-    film = Image.open(out / "episode.gif")
-    assert film.size == (31, 20)
-    assert 2 < film.n_frames <= 21
-    assert film.info["duration"] == 100
+    with Image.open(out / "episode.gif") as film:
+        assert film.size == (31, 20)
+        assert 1 < film.n_frames <= 21
+        assert film.info["duration"] == 100
     assert main(["render", str(out), "--out", str(tmp_path / "x.html")]) == 2
     assert "wanted one of .gif, .mp4" in capsys.readouterr().err
