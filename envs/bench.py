@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -80,7 +80,7 @@ class Bench:
     infos: list[Any]
     steps: list[int]
     spent: list[float]  # seconds that each row's world took for its member so far
-    now: list[Any] = field(default_factory=lambda: [None, 0.0])  # the row that is being stepped, since when
+    now: Any  # [2] the row that is being stepped (-1: none), and since when
 
     def begin(self, rows: Sequence[int], seeds: Sequence[int], anew: bool) -> list[Failure]:
         failed = []
@@ -92,7 +92,7 @@ class Bench:
                 self._begin(row, seed)
             except Exception as error:
                 failed.append(self._fail(row, error))
-        self.now[0] = None
+        self.now[0] = -1
         return failed
 
     def step(self, rows: Sequence[int], actions: np.ndarray) -> list[Failure]:
@@ -118,7 +118,7 @@ class Bench:
                 failed.append(self._fail(row, error))
             rewards.append(reward)
             overs.append(over)
-        now[0] = None
+        now[0] = -1
         rows = np.asarray(rows)
         self.windows.reward[rows], self.windows.over[rows] = rewards, overs
         if self.rules.descriptor and any(overs):
@@ -140,7 +140,7 @@ class Bench:
 
         def look(number: int, frame: Any):
             row, since = self.now
-            if row is not None and self.spent[row] + time.perf_counter() - since > self.rules.limit:
+            if row >= 0 and self.spent[int(row)] + time.perf_counter() - since > self.rules.limit:
                 raise Overtime
 
         before = signal.signal(signal.SIGALRM, look)
@@ -161,8 +161,10 @@ class Bench:
 
     def _fail(self, row: int, error: Exception) -> Failure:
         """What a world that failed says; it isn't used again."""
-        self.now[0], self.envs[row] = None, None
-        self.now[1] = time.perf_counter()
+        gone, self.envs[row] = self.envs[row] is None, None
+        self.now[:] = -1, time.perf_counter()
+        if gone and isinstance(error, AttributeError):
+            return Failure(row, None)
         if isinstance(error, Overtime):
             return Failure(row, f"took more than time_limit, {self.rules.limit:g} s")
         return Failure(row, f"{type(error).__name__}: {error}")
@@ -178,19 +180,19 @@ class Bench:
         return failed
 
 
-def bench(make: Callable[[], Any], rules: Rules, windows: Windows) -> Bench:
-    """No world yet, room for one in every row."""
+def bench(make: Callable[[], Any], rules: Rules, windows: Windows, now: Any = None) -> Bench:
+    """No world yet, room for one in every row. `now` is where to say what is being stepped."""
     count = len(windows.reward)
-    return Bench(make, rules, windows, [None] * count, [None] * count, [0] * count, [0.0] * count)
+    now = [-1, 0.0] if now is None else now
+    return Bench(make, rules, windows, [None] * count, [None] * count, [0] * count, [0.0] * count, now)
 
 
 def blank(rules: Rules, count: int) -> Windows:
     """Windows on `count` worlds."""
-    shapes = windows_shapes(rules, count)
-    return Windows(*(np.zeros(shape, dtype) for shape, dtype in shapes))
+    return Windows(*(np.zeros(shape, dtype) for shape, dtype in shapes(rules, count)))
 
 
-def windows_shapes(rules: Rules, count: int) -> list[tuple[tuple[int, ...], str]]:
+def shapes(rules: Rules, count: int) -> list[tuple[tuple[int, ...], str]]:
     """Shape and dtype of each window."""
     senses = rules.senses
     seen = ((count, *senses.shape), senses.dtype)

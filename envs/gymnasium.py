@@ -21,6 +21,7 @@ from evo.envs.moments import LIMIT, Moments, merge, normalise, nothing, pool
 from evo.envs.networks import MLP, Network
 from evo.envs.play import LEAST, Tally, play
 from evo.envs.spaces import SQUASHES, Motor, Senses, motor, senses
+from evo.envs.team import team
 from evo.envs.worlds import World, attempt, checked, drawing, look_into
 from evo.genome import size
 from evo.host import Host, Lost, Members, words
@@ -46,6 +47,7 @@ class Gymnasium:
     `options` go to `gymnasium.make`. An id that starts with "ALE/" is an Atari game, played as `atari` says (None: as
     published), its frames divided by 255. `descriptor`: keys of the last step's info, or indices into the last
     observation, averaged over episodes. `slots` members play at a time (fewer where `chunk` or the memory says so).
+    Their worlds are stepped in this process, or in `workers` processes beside it.
 
     A member whose world raises, says NaN, or takes longer than `time_limit` seconds for the evaluation is lost for this
     generation: its fitness is NaN, and `lost.jsonl` in the run's folder says why.
@@ -63,6 +65,7 @@ class Gymnasium:
     descriptor: tuple[str | int, ...] = ()
     descriptor_bounds: tuple[tuple[float, float], ...] = ()
     slots: int = 128
+    workers: int = 0
     time_limit: float = 120.0
 
     def __post_init__(self):
@@ -78,6 +81,8 @@ class Gymnasium:
         for name in ("episodes", "slots"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
+        if self.workers < 0:
+            raise ValueError(f"`workers` is a number of processes, 0 for none; got {self.workers}.")
         if self.episode_length is not None and self.episode_length < 1:
             raise ValueError(f"`episode_length` must be at least 1; got {self.episode_length}.")
         if not self.time_limit > 0:
@@ -184,7 +189,11 @@ class Arena:
         """At least so many worlds."""
         if not self.made or len(self.made[-1].windows.reward) < count:
             self.close()
-            self.made.append(bench(self.task.world.make, self.rules, blank(self.rules, count)))
+            make = self.task.world.make
+            if self.task.workers:
+                self.made.append(team(make, self.rules, count, min(self.task.workers, count)))
+            else:
+                self.made.append(bench(make, self.rules, blank(self.rules, count)))
         return self.made[-1]
 
     def _evaluation(self, tally: Tally) -> Evaluation:

@@ -86,6 +86,11 @@ class Motor:
             self.shape
         )
 
+    @property
+    def numbers(self) -> str:
+        """The dtype of actions on their way to the worlds."""
+        return "int32" if self.choices else "float32"
+
     def rows(self, actions: np.ndarray) -> Any:
         """Actions of `w` worlds as the worlds want them."""
         return actions.tolist() if self.choices and not self.shape else actions.astype(self.dtype, copy=False)

@@ -64,7 +64,9 @@ def arcade():
             "Atari games need the package ale_py, which isn't installed; run: pip install 'evo-engine[atari]'"
         )
     with quiet():
-        gymnasium.register_envs(importlib.import_module("ale_py"))
+        ale = importlib.import_module("ale_py")
+        ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)
+        gymnasium.register_envs(ale)
 
 
 @cache

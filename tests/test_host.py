@@ -1,6 +1,8 @@
 """Host tasks: worlds that JAX can't see. A member's fitness is its own: no slot, chunk or neighbour is in it."""
 
 import json
+import os
+import signal
 import sys
 import time
 from contextlib import closing
@@ -35,6 +37,12 @@ from evo.strategies.random_search import RandomSearch
 SMALL, TINY = MLP((8,)), EGGROLL(population=12, sigma=0.3, lr=0.1)
 
 
+def deaf(seconds):
+    """Hang where no signal is heard, as code outside of Python does."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    time.sleep(seconds)
+
+
 class Drift(gymnasium.Env):
     """A point that drifts, and is pushed; it sees where it is, and which way the wind blows. If
     `faulty`, half of its episodes, told by their seeds, fail at the third step, in one of four ways."""
@@ -46,9 +54,9 @@ class Drift(gymnasium.Env):
         "choices": (spaces.MultiDiscrete([2, 3]), lambda a: np.asarray(a) - np.array([0.5, 1.0])),
     }
 
-    def __init__(self, kind="box", faulty=False, render_mode=None):
+    def __init__(self, kind="box", faulty=False, deadly=False, render_mode=None):
         self.action_space, self.push = self.kinds[kind]
-        self.faulty, self.render_mode = faulty, render_mode
+        self.faulty, self.render_mode, self.faults = faulty, render_mode, DEADLY if deadly else FAULTS
         self.observation_space = spaces.Dict({"place": spaces.Box(-9, 9, (2,)), "wind": spaces.Discrete(3)})
 
     def reset(self, *, seed=None, options=None):
@@ -62,10 +70,10 @@ class Drift(gymnasium.Env):
         assert self.action_space.contains(action), action
         self.time += 1
         if self.time == 3 and self.fault < 4:
-            FAULTS[self.fault](self)
+            self.faults[self.fault](self)
         self.place = self.place + 0.1 * self.push(action) + 0.05 * (self.wind - 1)
         reward = -self.pay * float(np.abs(self.place).sum())
-        over = bool(np.abs(self.place).max() > 1.5)
+        over = self.time > 3 and bool(np.abs(self.place).max() > 1.5)
         seen = (self.place + self.fog).astype(np.float32)
         return {"place": seen, "wind": self.wind}, reward, over, False, {"x": self.place[0]}
 
@@ -79,6 +87,7 @@ FAULTS = (
     lambda env: setattr(env, "fog", np.nan),
     lambda env: setattr(env, "pay", np.nan),
 )
+DEADLY = (lambda env: os._exit(7), lambda env: deaf(30), *FAULTS[2:])
 SAID = ("IndexError: list index", "took more than time_limit, 0.5 s", "the observation is NaN", "the reward is nan")
 gymnasium.register("Drift-v0", entry_point=Drift, max_episode_steps=20)
 
@@ -101,7 +110,7 @@ def judged(task, params, state, **layout):
     """What 12 members are told, with no run around them."""
     strategy = settle(TINY, task, params, state)
     members = everyone(params, *strategy.ask(jax.random.key(1), strategy.init(jax.random.key(0), params)))
-    members = members._replace(luck=jax.random.split(jax.random.key(2), 12))
+    members = members._replace(luck=jax.random.split(jax.random.key(3), 12))
     with closing(replace(task, **layout).open(Host(strategy.noise, Runtime()))) as judge:
         evaluation, lost = judge(members, state)
     return members, strategy.noise, evaluation, lost
@@ -158,6 +167,19 @@ def test_a_world_that_fails_costs_its_member_and_nobody_else():
     assert all(wrong[i] in told[i] for i in wrong)
     assert np.isnan(evaluation.fitness[list(wrong)]).all()
     assert_array_equal(np.delete(evaluation.fitness, list(wrong)), np.delete(good.fitness, list(wrong)))
+
+
+def test_worlds_in_processes_say_the_same_and_their_crashes_are_survived():
+    """A world that ends its process takes others' worlds with it: those members play again."""
+    task = replace(KINDS["recurrent"], env="test_host:Drift-v0", time_limit=0.5, episodes=1)
+    params, state = task.init(jax.random.key(0))
+    good = judged(task, params, state)[2].fitness
+    options = {"kind": "choices", "faulty": True, "deadly": True}
+    _, _, evaluation, lost = judged(task, params, state, options=options, workers=2, slots=8)
+    told = {row.member: row.error for row in lost}
+    assert {"its process died (exit code 7)", "took more than time_limit, 0.5 s, for a step"} <= set(told.values())
+    assert 0 < len(told) < 12
+    assert_array_equal(np.delete(evaluation.fitness, list(told)), np.delete(good, list(told)))
 
 
 def test_a_run_counts_and_writes_down_whom_it_lost_in_second_looks_too(tmp_path, caplog):
