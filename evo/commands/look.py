@@ -134,7 +134,13 @@ def filmed(run: Run, params: Any) -> Any:
         kind = run.config["task"].get("kind", "this task")
         raise ValueError(f"{run.path}: {kind} has nothing to film; tasks that do have a `scene`, such as brax and arm.")
     key = jax.random.fold_in(jax.random.key(run.config["seed"]), REPLAY)
-    return run.task.scene(params, run.task_state(), key)
+    return run.task.scene(params, task_state(run), key)
+
+
+def task_state(run: Run) -> Any:
+    """The task's state at the end; of a run that goes on, the last one that is on record."""
+    done = (run.path / "task.safetensors").exists()
+    return run.task_state(None if done else run.generations - 1)
 
 
 def write_film(scene: Any, path: Path):

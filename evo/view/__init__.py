@@ -2,7 +2,22 @@
 
 from evo.view.archive import ArchiveData, archive_map, histogram
 from evo.view.episode import frames, gif, grid, mp4
-from evo.view.page import archive_page
-from evo.view.scene import Scene, Shape
+from evo.view.gather import gathered
+from evo.view.page import Exhibit, archive_page
+from evo.view.scene import Film, Scene, Shape
 
-__all__ = ["ArchiveData", "Scene", "Shape", "archive_map", "archive_page", "frames", "gif", "grid", "histogram", "mp4"]
+__all__ = [
+    "ArchiveData",
+    "Exhibit",
+    "Film",
+    "Scene",
+    "Shape",
+    "archive_map",
+    "archive_page",
+    "frames",
+    "gathered",
+    "gif",
+    "grid",
+    "histogram",
+    "mp4",
+]

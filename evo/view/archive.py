@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from evo.arrivals import Rows
 from evo.view.target import PICTURES, target
 from evo.view.voronoi import voronoi
 
@@ -35,6 +36,7 @@ class ArchiveData(NamedTuple):
     centroids: Float[np.ndarray, "c d"] | None = None
     columns: Mapping[str, np.ndarray] | None = None  # more to say of each cell, [c]: numbers, or strings
     offset: float = 0.0  # the QD score is the sum of fitness - offset
+    past: Rows | None = None  # who moved in when: evo/arrivals.py
 
 
 def checked(data: ArchiveData) -> ArchiveData:
@@ -72,10 +74,8 @@ def occupied(data: ArchiveData) -> Bool[np.ndarray, "c"]:
 
 
 def places(data: ArchiveData) -> Float[np.ndarray, "c d"]:
-    """The centroids of an archive that is no grid."""
-    if data.centroids is None:
-        raise ValueError("An archive has the shape of its grid, or centroids [c, d]; got neither.")
-    return np.asarray(data.centroids, float)
+    """The centroids of an archive that is no grid; where its elites were seen, if it has none of those either."""
+    return np.asarray(data.descriptor if data.centroids is None else data.centroids, float)
 
 
 def archive_map(data: ArchiveData, path: str | Path | None = None, ax: Axes | None = None):
@@ -92,6 +92,14 @@ def archive_map(data: ArchiveData, path: str | Path | None = None, ax: Axes | No
         ax.set_title(_note(data, pairs[:1]), fontsize=9, color=INK)
     if path is not None:
         _save(data, target(path, PICTURES), pairs)
+
+
+def difference_map(data: ArchiveData, other: ArchiveData, path: str | Path | None = None, ax: Axes | None = None):
+    pass
+
+
+def growth(data: ArchiveData, path: str | Path):
+    pass
 
 
 def histogram(data: ArchiveData, path: str | Path | None = None, ax: Axes | None = None):
@@ -120,8 +128,9 @@ def summary(data: ArchiveData) -> str:
     fit = fitness[np.isfinite(fitness)]
     score = (fit - data.offset).sum()
     share = 100 * len(fit) / len(fitness)
+    score, best = score + 0.0, fit.max() + 0.0  # no -0
     return (
-        f"coverage {share:.1f} % ({len(fit):,} of {len(fitness):,})  ·  QD score {score:,.6g}  ·  best {fit.max():.6g}"
+        f"coverage {share:.1f} % ({len(fit):,} of {len(fitness):,})  ·  QD score {score:,.6g}  ·  best {best:.6g}"
     )
 
 
