@@ -56,17 +56,20 @@ class Archive:
 
 def pictures(shown: list[Exhibit], out: Path) -> list[Path]:
     """Write what isn't the page: of one archive its map, histogram and growth; of two their difference."""
-    from evo.view import archive as maps
+    from evo.view import archive_map, difference_map, growth, histogram, parallel
 
-    data = shown[0].data
+    data, picture = shown[0].data, out / "archive.png"
     if len(shown) == 2:
-        maps.difference_map(data, shown[1].data, out / "difference.png")
+        difference_map(data, shown[1].data, out / "difference.png")
         return [out / "difference.png"]
-    maps.archive_map(data, out / "archive.png")
-    maps.histogram(data, out / "archive-fitness.png")
-    written = [out / "archive.png", out / "archive-fitness.png"]
-    if data.past is not None and len(data.bounds) <= 2:
-        maps.growth(data, out / "archive.gif")
+    archive_map(data, picture)
+    histogram(data, out / "archive-fitness.png")
+    written = [picture, out / "archive-fitness.png"]
+    if len(data.bounds) > 2:
+        parallel(data, out / "archive-parallel.png")
+        written.append(out / "archive-parallel.png")
+    if data.past is not None and (data.shape or len(data.bounds) <= 2):
+        growth(data, out / "archive.gif")
         written.append(out / "archive.gif")
     return written
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from evo.registry import nearest
+from evo.view.statistics import Statistic
 
 if TYPE_CHECKING:
     from evo.opened import Run
@@ -29,9 +30,17 @@ class Plot:
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ...]", help="Run folders.")]
     out: Annotated[
         Path | None,
-        arg(metavar="FILE", help="The picture (.png, .svg, .pdf); RUN/curves.png of the first if left out."),
+        arg(metavar="FILE", help="A .png, .svg, .pdf, or .html to explore; RUN/curves.png of the first if left out."),
     ] = None
     x: Annotated[X, arg(help="What the curves go along.")] = "generation"
+    y: Annotated[tuple[str, ...], arg(metavar="COLUMN ...", help="Columns of metrics.jsonl, a panel each.")] = ()
+    diagnostics: Annotated[
+        bool, arg(help="An evolution strategy's update norm, cosine of half-populations, and sigma, too.")
+    ] = False
+    statistic: Annotated[
+        Statistic, arg(help="Of several seeds: median and quartiles, or interquartile mean and bootstrap interval.")
+    ] = "median"
+    compare: Annotated[bool, arg(help="What the runs ended with, as a Markdown table; --out FILE.md keeps it.")] = False
     descriptors: Annotated[
         bool, arg(help="Where every member ended up, on the task's map, instead of curves; RUN/descriptors.png.")
     ] = False
@@ -39,11 +48,14 @@ class Plot:
     def __call__(self, console: Console) -> int:
         if not self.runs:
             raise ValueError("evo plot: wanted at least one run folder, got none.")
+        if self.compare:
+            console.print(compared(self.runs, self.statistic, self.out), highlight=False, soft_wrap=True, markup=False)
+            return 0
         if self.descriptors:
             picture = draw_places(self.runs, self.out or self.runs[0] / "descriptors.png")
-            console.print(str(picture), highlight=False, soft_wrap=True)
-            return 0
-        picture = draw_curves(self.runs, self.out or self.runs[0] / "curves.png", self.x)
+        else:
+            out = self.out or self.runs[0] / "curves.png"
+            picture = draw_curves(self.runs, out, self.x, self.y, self.diagnostics, self.statistic)
         console.print(str(picture), highlight=False, soft_wrap=True)
         return 0
 
@@ -75,17 +87,42 @@ class Render:
         return 0
 
 
-def draw_curves(paths: Sequence[Path], out: Path, x: str) -> Path:
+def compared(paths: Sequence[Path], statistic: Statistic, out: Path | None) -> str:
+    """What these runs ended with, as a Markdown table; written to `out`, too, where that is given."""
+    from evo.commands.opened import opened
+    from evo.view.curves import grouped
+    from evo.view.statistics import table
+    from evo.view.target import target
+
+    runs = [opened(path) for path in paths]
+    text = table(grouped([(label, run.metrics) for label, run in zip(labels(runs), runs, strict=True)]), statistic)
+    if out:
+        target(out, (".md",)).write_text(text, encoding="utf-8")
+    return text
+
+
+def draw_curves(
+    paths: Sequence[Path],
+    out: Path,
+    x: str = "generation",
+    y: Sequence[str] = (),
+    diagnostics: bool = False,
+    statistic: Statistic = "median",
+) -> Path:
     """Draw the learning curves of these runs; returns the picture's path."""
     from evo.commands.opened import opened
-    from evo.view.curves import curves
+    from evo.view.curves import DIAGNOSTICS, chosen, curves
 
     runs = [opened(path) for path in paths]
     for run in runs:
         if x == "steps" and not run.metrics["steps"].any():
             raise ValueError(f"--x: {run.path} counts no environment steps; the nearest is evaluations.")
+    shown = [(label, run.metrics) for label, run in zip(labels(runs), runs, strict=True)]
+    panels = list(y) or chosen(shown, x, None)
+    if diagnostics:
+        panels += [name for name in DIAGNOSTICS if all(name in columns for _, columns in shown) and name not in panels]
     out.parent.mkdir(parents=True, exist_ok=True)
-    curves([(label, run.metrics) for label, run in zip(labels(runs), runs, strict=True)], out, x)
+    curves(shown, out, x, panels if y or diagnostics else None, statistic)
     return out
 
 
