@@ -41,12 +41,12 @@ def kept(rows: Rows, family: Int[np.ndarray, "r p"], cells: int, most: int = MOS
     found = np.zeros(len(rows), bool)
     for generation in np.linspace(0, rows["generation"].max(), MOMENTS).astype(int):
         found[_there(tenants(rows, cells, generation))] = True
-    line = _there(tenants(rows, cells))
+    lines, line = np.zeros(len(rows), bool), _there(tenants(rows, cells))
     while len(line) and family.shape[1]:
         line = np.unique(_there(family[line, 0]))
-        line = line[~found[line]]
-        found[line] = True
-    return found
+        line = line[~lines[line]]
+        lines[line] = True
+    return found | lines
 
 
 def members(rows: Rows, fitness: list[np.ndarray], descriptor: list[np.ndarray]) -> Int[np.ndarray, "r"]:
