@@ -40,8 +40,8 @@ class Arrivals:
         cell = np.flatnonzero((old != new) | (moved & np.isfinite(new)))
         rows = made(generation, cell, after)
         if not (self.path / "arrivals.json").exists():
-            sizes = [int(np.prod(rows.dtype[name].shape)) for name in ("descriptor", "parents")]
-            (self.path / "arrivals.json").write_text(json.dumps(dict(zip(("descriptors", "parents"), sizes))))
+            sizes = {"descriptors": rows["descriptor"].shape[1], "parents": rows["parents"].shape[1]}
+            (self.path / "arrivals.json").write_text(json.dumps(sizes))
         with (self.path / "arrivals.bin").open("ab") as file:
             file.write(rows.tobytes())
 

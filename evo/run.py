@@ -108,7 +108,7 @@ def search(
         return
     judged = engine.compile(moment)
     total = {name: rows[-1][name] if rows else 0 for name in ("evaluations", "steps")}
-    known = engine.glimpse(moment.state) if engine.glimpse else None
+    known: Any = engine.glimpse(moment.state) if engine.glimpse else None
     for generation in range(len(rows), generations):
         genome, evaluation = judged(generation, moment)
         fitness = np.asarray(evaluation.fitness)

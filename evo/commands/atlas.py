@@ -126,7 +126,7 @@ def followed(run: Run, shown: Exhibit, cells: list[int], looks: int) -> Exhibit:
 
 
 def scored(run: Run, archive: Any, cells: list[int], looks: int) -> dict[int, np.ndarray]:
-    """What each of these cells' elites scores on fresh luck, the same luck for all; nothing where luck plays no part."""
+    """What each of these cells' elites scores on fresh luck, the same for all; nothing where luck plays no part."""
     import jax
 
     from evo.commands.look import task_state

@@ -66,8 +66,8 @@ def curves(
     `x` is generation, evaluations, steps or seconds. `y` names columns, a panel each; None: the fitness (best; mean
     with a band of one std; what the solution scored on fresh luck where that was measured), then coverage and QD score
     where a run has them. Runs of one label are seeds: their median, with the band between the quartiles; or, with
-    `statistic="iqm"`, their interquartile mean with its 95 % bootstrap interval (rliable). Values that aren't finite are
-    left out. Raises ValueError for a column that a run lacks.
+    `statistic="iqm"`, their interquartile mean with its 95 % bootstrap interval (rliable). Values that aren't finite
+    are left out. Raises ValueError for a column that a run lacks.
     """
     from matplotlib import rc_context
 
@@ -83,9 +83,7 @@ def curves(
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def curve(
-    runs: Sequence[tuple[str, Columns]], ax: Axes, y: str = "fitness", x: str = "generation", statistic="median"
-):
+def curve(runs: Sequence[tuple[str, Columns]], ax: Axes, y: str = "fitness", x: str = "generation", statistic="median"):
     """Draw one panel of `curves`, one column of runs, into an axes."""
     chosen(runs, x, y)
     _drawn(ax, grouped(runs), x, y, statistic)

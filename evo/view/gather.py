@@ -34,9 +34,9 @@ def gathered(run: Run) -> ArchiveData:
         fitness = np.where(last >= 0, rows["fitness"][last], np.float32(-np.inf))
         descriptor = np.where(last[:, None] >= 0, rows["descriptor"][last], 0)
         columns = {"generation": rows["generation"][last]}
-        names = emitters(run)
-        if len(names) > 1:
-            columns["emitter"] = np.array([*names, "?"])[np.clip(rows["emitter"][last], -1, len(names))]
+        made_by = emitters(run)
+        if len(made_by) > 1:
+            columns["emitter"] = np.array([*made_by, "?"])[np.clip(rows["emitter"][last], -1, len(made_by))]
     columns["visits"] = visits(run, cells)
     again = corrected(run, fitness)
     if again is not None:
