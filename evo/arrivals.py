@@ -59,6 +59,10 @@ class Arrivals:
             content = file.read()
         return np.frombuffer(content[: len(content) // row.itemsize * row.itemsize], row)
 
+    def __len__(self) -> int:
+        """How many rows are there whole."""
+        return len(self.read())
+
     def cut(self, generations: int):
         """Forget what came in generation `generations` or later."""
         if (self.path / "arrivals.bin").exists():

@@ -99,7 +99,7 @@ def latest(path: Path, first: int, generations: int) -> dict[str, Any] | None:
     from evo.view.archive import checked, summary
 
     run = opened(path)
-    if run.generations <= generations:
+    if run.generations <= generations and len(run.folder.arrivals) <= first:
         return None
     data = checked(standing(run))
     part, columns = page.past(data, None, first), page.columns_of(data)
