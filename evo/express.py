@@ -87,6 +87,9 @@ class Leaf:
         matrix = self.matrix(shape)
         factors = [self.noise.factors(key, matrix, base.dtype) for key in keys]
         thin = [f for f in factors if f is not None]
+        if not thin and len(keys) == 1 and len(shape) > 1 and max(shape) == base.size:
+            line = self.unmatrix(self.noise.dense(keys[0], matrix, base.dtype), shape)
+            return Lazy(base, line[..., None], scale.reshape([1] * (len(shape) + 1)))  # one row or column: a factor
         if not thin:
             return jax.lax.fori_loop(
                 0,
