@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from evo.ascent import live, merged, optimizer
 from evo.express import ByPath, Plan
-from evo.genome import Genome, part
+from evo.genome import Genome
 from evo.noise import Gaussian, LowRank, Noise
 from evo.random import fold_in
 from evo.schedule import Schedule, at
@@ -125,7 +125,7 @@ class ES:
         return index // 2 if self.pairs and self.share_luck else index
 
     def _gradients(self, runtime, state, genome, weights) -> list[dict[str, Array]]:
-        """sum_i w_i noise_i over each half of the population, of the leaves that noise acts on: one program for both."""
+        """sum_i w_i noise_i over each half of the population, of the leaves that noise acts on, in one program."""
         rows = genome.key.shape[0]
         half, shared = -(-rows // 2), len(weights) // rows
         index = jnp.minimum(jnp.arange(2 * half), rows - 1)  # an odd row out is a half's last, at weight 0
@@ -137,7 +137,7 @@ class ES:
             return runtime.sum(self.noise, state.center, Genome(key, scale), jnp.ones(half))
 
         both = self._live(jax.vmap(total)(apart(genome.key[index]), apart(scaled)))
-        return [jax.tree.map(lambda x: x[i], both) for i in (0, 1)]
+        return [{path: x[i] for path, x in both.items()} for i in (0, 1)]
 
     def _optimizer(self) -> optax.GradientTransformation:
         assert not isinstance(self.optimizer_options, Mapping)  # see `__post_init__`
