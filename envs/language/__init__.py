@@ -1,0 +1,1 @@
+"""Language models as populations: checkpoints, generation, rewards, quantised weights, text."""

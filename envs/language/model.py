@@ -1,0 +1,65 @@
+"""What a language model is here, and how fresh weights are drawn."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+Memory = Any  # what a model remembers of the tokens so far: a pytree
+
+
+class Model(Protocol):
+    """A shape with these methods, all pure; its parameters are a dict of arrays. See `Decoder` and `RWKV7`."""
+
+    vocabulary: int
+    context: int  # the longest sequence; 0: any
+
+    def shapes(self) -> dict[str, Any]:
+        """Shape of every leaf."""
+        ...
+
+    def init(self, key: Key[Array, ""]) -> dict[str, Any]:
+        """Fresh float32 weights."""
+        ...
+
+    def begin(self, rows: int, length: int, dtype: Any) -> Memory:
+        """The memory before the first token, with room for `length`."""
+        ...
+
+    def grow(self, memory: Memory, more: int) -> Memory:
+        """The memory with room for `more`."""
+        ...
+
+    def read(
+        self, params: Any, tokens: Int[Array, "b t"], real: Bool[Array, "b t"], memory: Memory
+    ) -> tuple[Float[Array, "b t w"], Memory]:
+        """What the last layer says of every new token; `real` is False at padding on the left."""
+        ...
+
+    def logits(self, params: Any, x: Float[Array, "*b w"]) -> Float[Array, "*b v"]:
+        """Scores of every token, in float32."""
+        ...
+
+
+def logits_of(model: Model, params: Any, tokens: Int[Array, "b t"], real: Bool[Array, "b t"]) -> Float[Array, "b t v"]:
+    """Scores of the token after each position."""
+    x, _ = model.read(params, tokens, real, model.begin(*tokens.shape, params["embed"].dtype))
+    return model.logits(params, x)
+
+
+def fresh(key: Key[Array, ""], shapes: dict[str, Any]) -> dict[str, Any]:
+    """Float32 weights: normal with variance 1 / in for matrices and 0.02^2 for tables, ones for norms, else zeros."""
+    leaves, tree = jax.tree.flatten_with_path(shapes, is_leaf=lambda x: type(x) is tuple)
+    keys = jax.random.split(key, len(leaves))
+    return jax.tree.unflatten(tree, [_drawn(k, path[-1].key, s) for k, (path, s) in zip(keys, leaves, strict=True)])
+
+
+def _drawn(key: Key[Array, ""], name: str, shape: tuple[int, ...]) -> Array:
+    if "norm" in name and not name.endswith("bias"):
+        return jnp.ones(shape)
+    if name in ("embed", "head", "positions"):
+        return 0.02 * jax.random.normal(key, shape)
+    return jax.random.normal(key, shape) * shape[-2] ** -0.5 if len(shape) == 3 else jnp.zeros(shape)
