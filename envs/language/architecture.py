@@ -7,6 +7,7 @@ from typing import Any
 
 from evo.envs.language.decoder import Decoder
 from evo.envs.language.rope import rope_of
+from evo.envs.language.rwkv7 import RWKV7
 from evo.registry import nearest
 
 Config = Mapping[str, Any]
@@ -100,6 +101,31 @@ def gpt2(config: Config) -> Decoder:
     )
 
 
+def rwkv7(config: Config) -> RWKV7:
+    """RWKV-7 with the settings that its published checkpoints have."""
+    fixed = {"norm_first": True, "norm_bias": True, "attn": None, "hidden_act": "sqrelu"}
+    for name, wanted in fixed.items():
+        if config.get(name, wanted) != wanted:
+            raise ValueError(f"config.json: `{name}` is {config[name]!r}, which isn't supported; wanted {wanted!r}.")
+    width, head = config["hidden_size"], config.get("head_dim") or config["hidden_size"] // config["num_heads"]
+    rank = lambda name, most: config.get(f"{name}_low_rank_dim") or max(32, round(most * width**0.5 / 32) * 32)  # noqa: E731
+    return RWKV7(
+        vocabulary=config["vocab_size"],
+        width=width,
+        layers=config["num_hidden_layers"],
+        head=head,
+        hidden=config.get("intermediate_size") or -(-int(width * config.get("hidden_ratio", 4)) // 32) * 32,
+        ranks=(
+            rank("decay", 2.5 * head / 64),
+            rank("a", 2.5 * head / 64),
+            rank("v", 1.7 * head / 64),
+            rank("gate", 5.0),
+        ),
+        epsilon=config.get("norm_eps", 1e-5),
+        tied=config.get("tie_word_embeddings", False),
+    )
+
+
 def activation(name: str) -> Any:
     """Our name of an activation. Raises on others."""
     if name not in ACTIVATIONS:
@@ -113,4 +139,5 @@ FAMILIES: dict[str, Callable[[Config], Any]] = {
     "qwen2": llama_like,
     "qwen3": llama_like,
     "gpt2": gpt2,
+    "rwkv7": rwkv7,
 }

@@ -75,7 +75,8 @@ def _row(shards: Shards, entry: Entry, layer: int) -> np.ndarray:
     name = entry.tensor.format(layer)
     if name not in shards and name.startswith("transformer."):
         name = name.removeprefix("transformer.")  # GPT-2 as it was first published
-    x = shards.read(name, tuple(FLOATS), shape[::-1] if entry.flip else shape)
+    x = shards.read(name, tuple(FLOATS), entry.filed or (shape[::-1] if entry.flip else shape))
+    x = x.reshape(shape) if entry.filed else x
     return np.split(x.T if entry.flip else x, entry.parts, axis=-1)[entry.part]
 
 
@@ -110,7 +111,7 @@ def tensors(entries: list[Entry], params: dict[str, Any], layers: int) -> Iterat
         stacked = entry.leaf.startswith("layers/")
         for i in range(entry.first, layers if stacked else 1):
             x = np.concatenate([leaf[i] if stacked else leaf for leaf in leaves], axis=-1)
-            yield entry.tensor.format(i), x.T if entry.flip else x
+            yield entry.tensor.format(i), x.T if entry.flip else x.reshape(entry.filed or x.shape)
 
 
 def nested(leaves: dict[str, Any]) -> dict[str, Any]:

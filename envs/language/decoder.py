@@ -7,6 +7,7 @@ thin. Axes: `l` layers, `b` rows, `t` new positions, `s` slots of the cache, `h`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -21,7 +22,7 @@ from evo.envs.language.product import product, rows_of
 from evo.envs.language.rope import Rope, turn
 
 HIDDEN = -1e30  # the score of what a position may not see; finite, so a row of padding has no NaN
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
     "relu": jax.nn.relu,
     "gelu": partial(jax.nn.gelu, approximate=False),
@@ -182,4 +183,4 @@ def layer_norm(x: Float[Array, "*b w"], scale: Float[Array, "w"], bias: Float[Ar
 
 def along(vector: Float[Array, "w"], x: Array) -> Array:
     """The vector with x's number of axes."""
-    return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
+    return vector.reshape((1,) * (x.ndim - vector.ndim) + vector.shape)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from evo.envs.language.decoder import Decoder
+from evo.envs.language.rwkv7 import MIXED, RWKV7
 
 
 class Entry(NamedTuple):
@@ -18,6 +19,7 @@ class Entry(NamedTuple):
     part: int = 0  # which of `parts` equal slices along the file's last axis
     parts: int = 1
     first: int = 0  # the first layer that has it
+    filed: tuple[int, ...] | None = None  # its shape there, where it is neither ours nor flipped
 
 
 def llama(model: Decoder) -> list[Entry]:
@@ -55,10 +57,36 @@ def gpt2(model: Decoder) -> list[Entry]:
     return entries
 
 
+def rwkv7(model: RWKV7) -> list[Entry]:
+    """RWKV-7 as flash-linear-attention writes it; the first layer has no `v_lora` and alone a `pre_norm`."""
+    shapes, attn, ffn = model.shapes(), "model.layers.{}.attn.", "model.layers.{}.ffn."
+    place = {name: f"{attn}{name}_proj.weight" for name in ("r", "k", "v", "o")}
+    place |= {"up": f"{ffn}key.weight", "down": f"{ffn}value.weight", "mix_up": f"{ffn}x_k"}
+    place |= {f"mix_{name}": f"{attn}x_{name}" for name in MIXED}
+    place |= {"k_scale": f"{attn}k_k", "k_rate": f"{attn}k_a", "bonus": f"{attn}r_k"}
+    for name in ("w", "a", "v", "g"):
+        lora = f"{attn}{name}_lora.lora."
+        place |= {f"{name}_in": f"{lora}0.weight", f"{name}_out": f"{lora}2.weight", f"{name}_bias": f"{lora}2.bias"}
+    for name, file in (("norm1", "attn_norm"), ("norm2", "ffn_norm"), ("head_norm", "attn.g_norm")):
+        place |= {name: f"model.layers.{{}}.{file}.weight", f"{name}_bias": f"model.layers.{{}}.{file}.bias"}
+    outer = {"embed": "model.embeddings.weight", "norm": "model.norm.weight", "norm_bias": "model.norm.bias"}
+    outer |= {"norm0": "model.layers.0.pre_norm.weight", "norm0_bias": "model.layers.0.pre_norm.bias"}
+    outer |= {} if model.tied else {"head": "lm_head.weight"}
+    entries = [Entry(name, file, shapes[name]) for name, file in outer.items()]
+    for name, (_, *shape) in shapes["layers"].items():
+        mixed = name.removeprefix("mix_") in MIXED and name.startswith("mix_")
+        filed = (1, 1, model.width) if mixed else None
+        first = 1 if name in ("v_in", "v_out", "v_bias") else 0
+        flip = len(shape) == 2 and name != "bonus"
+        entries.append(Entry(f"layers/{name}", place[name], tuple(shape), flip, first=first, filed=filed))
+    return entries
+
+
 LAYOUTS: dict[str, Callable[..., list[Entry]]] = {
     "llama": llama,
     "mistral": llama,
     "qwen2": llama,
     "qwen3": llama,
     "gpt2": gpt2,
+    "rwkv7": rwkv7,
 }

@@ -44,9 +44,18 @@ class Model(Protocol):
         ...
 
 
+def check_vocabulary(tokens: int, model: Model):
+    """Raise where a tokenizer of so many tokens writes some that the model doesn't know; a larger model is fine."""
+    if tokens > model.vocabulary:
+        raise ValueError(
+            f"The tokenizer has {tokens} tokens and the model {model.vocabulary}: they don't belong together. "
+            "Take the tokenizer of the model's own folder."
+        )
+
+
 def logits_of(model: Model, params: Any, tokens: Int[Array, "b t"], real: Bool[Array, "b t"]) -> Float[Array, "b t v"]:
     """Scores of the token after each position."""
-    x, _ = model.read(params, tokens, real, model.begin(*tokens.shape, params["embed"].dtype))
+    x, _ = model.read(params, tokens, real, model.begin(tokens.shape[0], tokens.shape[1], params["embed"].dtype))
     return model.logits(params, x)
 
 

@@ -94,7 +94,8 @@ def write(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], limit: int = 
     if len(shards) == 1:
         save_file(shards[0], folder / FILE, metadata={"format": "pt"})
         return
-    where, size = {}, 0
+    where: dict[str, str] = {}
+    size = 0
     for i, shard in enumerate(shards):
         file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
         save_file(shard, folder / file, metadata={"format": "pt"})
