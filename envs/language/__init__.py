@@ -1,1 +1,1 @@
-"""Language models as populations: checkpoints, generation, rewards, quantised weights, text."""
+"""Language: text as tokens, tasks of language models, and the models themselves."""

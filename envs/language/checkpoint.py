@@ -14,8 +14,8 @@ import ml_dtypes
 import numpy as np
 
 from evo.envs.language.architecture import architecture
+from evo.envs.language.causal import Causal
 from evo.envs.language.layout import LAYOUTS, Entry
-from evo.envs.language.model import Model
 from evo.envs.language.shards import Shards, read_json, write
 
 FLOATS = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
@@ -37,7 +37,7 @@ class Checkpoint(NamedTuple):
     """A language model as it is kept in a folder."""
 
     config: dict[str, Any]  # config.json
-    model: Model
+    model: Causal
     params: dict[str, Any]
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from evo.envs.language.model import fresh
+from evo.envs.language.causal import fresh
 from evo.envs.language.product import product, rows_of
 from evo.envs.language.rope import Rope, turn
 
@@ -80,9 +80,9 @@ class Decoder:
         """Fresh float32 weights, see `fresh`."""
         return fresh(key, self.shapes())
 
-    def begin(self, rows: int, length: int, dtype: Any) -> Cache:
+    def begin(self, params: Any, rows: int, length: int) -> Cache:
         """An empty cache of `length` slots."""
-        room = jnp.zeros((self.layers, rows, length, self.groups, self.head), dtype)
+        room = jnp.zeros((self.layers, rows, length, self.groups, self.head), params["embed"].dtype)
         return Cache(room, room, jnp.zeros((rows, length), bool), jnp.int32(0))
 
     def grow(self, cache: Cache, more: int) -> Cache:

@@ -16,7 +16,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from evo.envs.language.model import Model
+from evo.envs.language.causal import Causal
 
 
 class Prompts(NamedTuple):
@@ -48,7 +48,7 @@ def padded(prompts: Sequence[Sequence[int]], width: int = 0) -> Prompts:
     return Prompts(jnp.asarray(tokens), jnp.asarray(real))
 
 
-def check_length(model: Model, prompt: int, new: int):
+def check_length(model: Causal, prompt: int, new: int):
     """Raise where a prompt and its completion don't fit the model's context."""
     if model.context and prompt + new > model.context:
         raise ValueError(
@@ -58,7 +58,7 @@ def check_length(model: Model, prompt: int, new: int):
 
 
 def generate(
-    model: Model, params: Any, prompts: Prompts, key: Key[Array, ""], *, new: int, end: int, temperature: float = 0.0
+    model: Causal, params: Any, prompts: Prompts, key: Key[Array, ""], *, new: int, end: int, temperature: float = 0.0
 ) -> Completions:
     """Up to `new` tokens after each prompt: the likeliest at temperature 0, else drawn from softmax(logits / T).
 
@@ -68,7 +68,7 @@ def generate(
     rows, width = prompts.tokens.shape
     check_length(model, width, new)
     choose = partial(chosen, key=key, temperature=temperature)
-    memory = model.begin(rows, width, params["embed"].dtype)
+    memory = model.begin(params, rows, width)
     x, memory = model.read(params, prompts.tokens, prompts.real, memory)
     first = choose(model.logits(params, x[:, -1]), 0)
     written = jnp.full((rows, new), end, jnp.int32).at[:, 0].set(first)

@@ -14,15 +14,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from evo.envs.language.causal import fresh
 from evo.envs.language.decoder import along, layer_norm
-from evo.envs.language.model import fresh
 from evo.envs.language.product import product, rows_of
 
 MIXED = ("r", "w", "k", "v", "a", "g")  # what is made of each token and the one before it
 DECAY = math.exp(-0.5)  # the log of the fastest decay, per token
 
 
-class Recurrent(NamedTuple):
+class States(NamedTuple):
     """What the layers remember: the last token before each half, and the matrix of every head, in float32."""
 
     before: Float[Array, "l b w"]
@@ -69,18 +69,18 @@ class RWKV7:
         """Fresh float32 weights, see `fresh`."""
         return fresh(key, self.shapes())
 
-    def begin(self, rows: int, length: int, dtype: Any) -> Recurrent:
+    def begin(self, params: Any, rows: int, length: int) -> States:
         """The memory before the first token, of the same size for any length."""
-        last = jnp.zeros((self.layers, rows, self.width), dtype)
-        return Recurrent(last, last, jnp.zeros((self.layers, rows, self.heads, self.head, self.head)))
+        last = jnp.zeros((self.layers, rows, self.width), params["embed"].dtype)
+        return States(last, last, jnp.zeros((self.layers, rows, self.heads, self.head, self.head)))
 
-    def grow(self, memory: Recurrent, more: int) -> Recurrent:
+    def grow(self, memory: States, more: int) -> States:
         """The memory as it is: it has room for any number of tokens."""
         return memory
 
     def read(
-        self, params: Any, tokens: Int[Array, "b t"], real: Bool[Array, "b t"], memory: Recurrent
-    ) -> tuple[Float[Array, "b t w"], Recurrent]:
+        self, params: Any, tokens: Int[Array, "b t"], real: Bool[Array, "b t"], memory: States
+    ) -> tuple[Float[Array, "b t w"], States]:
         """What the last layer says of every new token, normed, and the memory after them.
 
         `real` is False at padding on the left, which leaves no trace.
@@ -97,7 +97,7 @@ class RWKV7:
             z = self._normed(own, "norm2", x) * keep
             mixed = z + (shifted(z, fed) - z) * along(own["mix_up"], z)
             x = x + product(jax.nn.relu(product(mixed, own["up"])) ** 2, own["down"])
-            return (x, first), Recurrent(y[:, -1], z[:, -1], state)
+            return (x, first), States(y[:, -1], z[:, -1], state)
 
         rows = (params["layers"], jnp.arange(self.layers), memory)
         (x, _), memory = lax.scan(layer, (x, jnp.zeros_like(x)), rows)

@@ -11,21 +11,20 @@ from jaxtyping import Array, Bool, Float, Int, Key
 Memory = Any  # what a model remembers of the tokens so far: a pytree
 
 
-class Model(Protocol):
-    """A shape with these methods, all pure; its parameters are a dict of arrays. See `Decoder` and `RWKV7`."""
+class Causal(Protocol):
+    """What reads prompts and writes completions, many rows at a time: `Decoder`, `RWKV7`, `Whole`. Methods are pure."""
 
-    vocabulary: int
-    context: int  # the longest sequence; 0: any
-
-    def shapes(self) -> dict[str, Any]:
-        """Shape of every leaf."""
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it knows."""
         ...
 
-    def init(self, key: Key[Array, ""]) -> dict[str, Any]:
-        """Fresh float32 weights."""
+    @property
+    def context(self) -> int:
+        """The longest text; 0: any."""
         ...
 
-    def begin(self, rows: int, length: int, dtype: Any) -> Memory:
+    def begin(self, params: Any, rows: int, length: int) -> Memory:
         """The memory before the first token, with room for `length`."""
         ...
 
@@ -44,7 +43,7 @@ class Model(Protocol):
         ...
 
 
-def check_vocabulary(tokens: int, model: Model):
+def check_vocabulary(tokens: int, model: Causal):
     """Raise where a tokenizer of so many tokens writes some that the model doesn't know; a larger model is fine."""
     if tokens > model.vocabulary:
         raise ValueError(
@@ -53,9 +52,9 @@ def check_vocabulary(tokens: int, model: Model):
         )
 
 
-def logits_of(model: Model, params: Any, tokens: Int[Array, "b t"], real: Bool[Array, "b t"]) -> Float[Array, "b t v"]:
+def logits_of(model: Causal, params: Any, tokens: Int[Array, "b t"], real: Bool[Array, "b t"]) -> Float[Array, "b t v"]:
     """Scores of the token after each position."""
-    x, _ = model.read(params, tokens, real, model.begin(tokens.shape[0], tokens.shape[1], params["embed"].dtype))
+    x, _ = model.read(params, tokens, real, model.begin(params, *real.shape))
     return model.logits(params, x)
 
 

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 from evo.axes import split_axes
 from evo.envs.language import shards
+from evo.envs.language.causal import check_vocabulary, logits_of
 from evo.envs.language.checkpoint import load, save
 from evo.envs.language.decoder import Decoder
 from evo.envs.language.generate import Prompts, generate, padded
-from evo.envs.language.model import check_vocabulary, logits_of
 from evo.express import express_dense, plan
 from evo.genome import Genome, member
 from evo.lazy import report
@@ -121,7 +121,7 @@ def test_members_share_one_model():
     split = partial(jax.random.split, KEY)
     shapes = jax.eval_shape(lambda: (split(n // 2)[:, None], jnp.ones((n, 1)), split(n)))
     program = jax.jit(lambda p, keys, scale, luck: Runtime().map(task, noise, p, Genome(keys, scale), luck))
-    cache = sum(x.size * 4 for x in jax.eval_shape(lambda: model.begin(2, 16, jnp.float32))[:2])
+    cache = sum(x.size * 4 for x in jax.eval_shape(lambda p: model.begin(p, 2, 16), params)[:2])
     matrices = [leaf.matrix(x.shape) for leaf, x in zip(noise.of(params), jax.tree.leaves(params), strict=True)]
     factors = sum(4 * np.prod(stack) * sum(ends) for *stack, ends in (((*m[:-2], m[-2:])) for m in matrices))
     rows = 4 * 2 * 8 * 768
