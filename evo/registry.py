@@ -26,7 +26,7 @@ SCHEDULES = {
     "cosine": "evo.schedule:Cosine",
 }
 CELLS = {"grid": "evo.archive:Grid", "cvt": "evo.cvt:CVT"}
-EXTRAS = {"tensorboardX": "tensorboard", "wandb": "wandb", "ale_py": "atari", "Box2D": "box2d", "envpool": "envpool", "tokenizers": "lm"}
+EXTRAS = {"tensorboardX": "tensorboard", "wandb": "wandb", "ale_py": "atari", "Box2D": "box2d", "envpool": "envpool"}
 
 
 @dataclass(frozen=True)

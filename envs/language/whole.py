@@ -26,7 +26,7 @@ class Text(NamedTuple):
 class Whole:
     """A causal model of any `function(params, tokens [b s], real [b s]) -> logits [b s v]`.
 
-    For models of Flax, Equinox or your own. It reads everything again for each token, so this is for short texts. `real`
+    For models of Flax, Equinox or your own. It reads everything again for each token, so it is for short texts. `real`
     is False at padding (left of the prompts, right of what is written): a model that can't mask it, being causal,
     needs prompts of one length. `context` is the longest text, 0: any.
     """
