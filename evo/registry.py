@@ -26,7 +26,14 @@ SCHEDULES = {
     "cosine": "evo.schedule:Cosine",
 }
 CELLS = {"grid": "evo.archive:Grid", "cvt": "evo.cvt:CVT"}
-EXTRAS = {"tensorboardX": "tensorboard", "wandb": "wandb", "ale_py": "atari", "Box2D": "box2d", "envpool": "envpool"}
+EXTRAS = {
+    "tensorboardX": "tensorboard",
+    "wandb": "wandb",
+    "tokenizers": "lm",
+    "ale_py": "atari",
+    "Box2D": "box2d",
+    "envpool": "envpool",
+}
 
 
 @dataclass(frozen=True)
