@@ -20,7 +20,8 @@ from jaxtyping import Array, Key
 
 from evo.genome import Genome, expand, size
 from evo.lazy import Lazy, densify
-from evo.leaf import path_of
+from evo.integer import Integer
+from evo.leaf import is_whole, path_of, shifted
 from evo.noise import Frozen, LowRank, Noise
 from evo.random import fold_in
 
@@ -83,10 +84,13 @@ class Leaf:
         if isinstance(self.noise, Frozen) or keys.shape[0] == 0:
             return base
         shape = base.shape
-        scale = scale.astype(base.dtype)
+        wide, scale = scale, scale.astype(base.dtype)
         matrix = self.matrix(shape)
         factors = [self.noise.factors(key, matrix, base.dtype) for key in keys]
         thin = [f for f in factors if f is not None]
+        if not thin and isinstance(self.noise, Integer):
+            fine = [s * self.noise.dense(key, matrix) for key, s in zip(keys, wide, strict=True)]
+            return shifted(base, self.unmatrix(functools.reduce(jnp.add, fine), shape))
         if not thin:
             return jax.lax.fori_loop(
                 0,
@@ -137,7 +141,7 @@ def plan(noise: Noise | ByPath | Plan, params: Params, axes: Mapping[str, Axes] 
     leaves = []
     for path, (_, leaf) in zip(paths, named, strict=True):
         chosen = next((n for glob, n in rules if matches(path, glob)), otherwise)
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        if not (is_whole(leaf) if isinstance(chosen, Integer) else jnp.issubdtype(jnp.result_type(leaf), jnp.floating)):
             chosen = Frozen()
         ndim = len(jnp.shape(leaf))
         rows, cols = (axes or {}).get(path, ((ndim - 2,), (ndim - 1,)) if ndim >= 2 else ((), ()))
@@ -151,7 +155,7 @@ def plan(noise: Noise | ByPath | Plan, params: Params, axes: Mapping[str, Axes] 
 def _check_rank(leaves: list[Leaf], shapes: list[tuple[int, ...]]):
     largest: dict[int, int] = {}
     for leaf, shape in zip(leaves, shapes, strict=True):
-        if isinstance(leaf.noise, LowRank):
+        if isinstance(leaf.noise, LowRank | Integer):
             matrix = leaf.matrix(shape)
             smaller = min(matrix[-2:]) if len(matrix) >= 2 else 0
             largest[leaf.noise.rank] = max(largest.get(leaf.noise.rank, 0), smaller)
