@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from evo.genome import Genome, expand, size
-from evo.lazy import Lazy, densify
 from evo.integer import Integer
+from evo.lazy import Lazy, densify
 from evo.leaf import is_whole, path_of, shifted
 from evo.noise import Frozen, LowRank, Noise
 from evo.random import fold_in

@@ -29,9 +29,9 @@ class Integer:
 
     Entries of a have a standard deviation of 16; those of b one of 16 * 2^(4 - shift) / sqrt(rank), so that those of E
     have 256 * 2^(4 - shift): sigma = 2^-shift, where weights of 16 stand for 1. `law` is that of the entries: `normal`,
-    the 256 quantiles (i + 1/2) / 256 of the normal law, rounded (a byte a number, from a table of 256 bytes), or `sign`,
-    plus or minus the deviation. A leaf whose factors would be no smaller than itself gets E = sum_r a_r * b_r, entry by
-    entry: the same law. Laws of noise hold exactly; nothing is a float.
+    the 256 quantiles (i + 1/2) / 256 of the normal law, rounded (a random byte looks one up), or `sign`, plus or minus
+    the deviation. A leaf whose factors would be no smaller than itself gets E = sum_r a_r * b_r, entry by entry: the
+    same law. The laws of noise hold exactly; nothing is a float.
     """
 
     rank: int = 1
@@ -77,7 +77,7 @@ class Integer:
 
         def block(keys, weights):
             a, b = jax.vmap(lambda key: self.factors(key, shape), out_axes=(-1, 0))(keys)
-            a = jnp.moveaxis(a * weights.astype(jnp.int8), -2, -1)  # [*stack, m, i, r] -> [*stack, m, r, i]
+            a = a * weights.astype(jnp.int8).reshape([1] * (a.ndim - 1) + [-1])
             return jnp.einsum("...mri,i...nr->...mn", a, b, preferred_element_type=jnp.int32)
 
         return accumulate(block, keys, weights, self.rank * (m + n) * math.prod(stack), shape, jnp.int32)

@@ -120,7 +120,12 @@ def search(
         moment = Moment(state, engine.absorb(moment.task_state, evaluation.aux))
         total["evaluations"] += fitness.size
         total["steps"] += steps_of(evaluation)
-        row = {"generation": generation} | summary(fitness * unit_of(engine.task)) | total | {name: number(x) for name, x in info.items()}
+        row = (
+            {"generation": generation}
+            | summary(fitness * unit_of(engine.task))
+            | total
+            | {name: number(x) for name, x in info.items()}
+        )
         if eval_every and (generation + 1) % eval_every == 0:
             row |= fresh(engine, moment, generation, eval_episodes)
         row["seconds"] = round(time.perf_counter() - began, 4)

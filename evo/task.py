@@ -61,7 +61,7 @@ class Task(Protocol):
 
 
 def as_evaluation(result: Any) -> Evaluation:
-    """An `Evaluation` of what a plain function returned: itself, or a bare fitness; float32, or int32 where it counts."""
+    """An `Evaluation` of what a plain function returned: itself, or a bare fitness; float32 or int32."""
     result = result if isinstance(result, Evaluation) else Evaluation(result)
     fitness = jnp.asarray(result.fitness)
     if fitness.shape != ():

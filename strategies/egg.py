@@ -36,8 +36,8 @@ class EGG:
     """Integer EGGROLL: int8 weights that move by one step or not at all (arXiv 2511.16652, appendix H).
 
     Pairs of opposite signs vote: F_k = sign(fitness_2k - fitness_2k+1). Z = sum_k F_k E_k, in whole numbers; a weight
-    moves by sign(Z) where |Z| >= z sqrt(pairs that voted) spread(E), clipped at +-127. z = Phi^-1(1 - share / 2), so were
-    the votes pure chance, a `share` of the weights would move: it stands in for a learning rate. A schedule of it is
+    moves by sign(Z) where |Z| >= z sqrt(pairs that voted) spread(E), clipped at +-127. z = Phi^-1(1 - share / 2): were
+    the votes pure chance, a `share` of the weights would move, so it stands in for a learning rate. A schedule of it is
     tabled for `horizon` generations. Every leaf is int8 or isn't trained; nothing in a generation is a float. Fitness
     must be whole numbers. Logged: `moved`, weights that moved; `ties`, pairs that didn't vote.
     """
@@ -62,7 +62,9 @@ class EGG:
         wrong = [path for path, x in moving.items() if x.dtype != jnp.int8]
         if wrong or not moving:
             what = f"{wrong[0]!r} is {moving[wrong[0]].dtype}" if wrong else "none of these are"
-            raise ValueError(f"EGG moves int8 weights; {what}. Use `eggroll` for floats, or `frozen` noise for this leaf.")
+            raise ValueError(
+                f"EGG moves int8 weights; {what}. Use `eggroll` for floats, or `frozen` noise for this leaf."
+            )
         for leaf in plan(self.noise, params).of(params):
             if isinstance(leaf.noise, Integer) and leaf.noise.largest * self.population // 2 >= 2**31:
                 raise ValueError(f"`population`: sums for {leaf.path} could pass 2^31 with {self.population} members.")
@@ -86,9 +88,11 @@ class EGG:
         weights = jnp.stack([vote, jnp.zeros_like(vote)], 1).reshape(-1)
         total = live(self.noise, runtime.sum(self.noise, state.center, genome, weights))
         least = self._least(state.center, state.generation, votes)
-        step = {path: jnp.sign(z) * (jnp.abs(z) >= least[path]) for path, z in total.items()}
+        step = {path: jnp.where(jnp.abs(z) >= least[path], jnp.sign(z), 0) for path, z in total.items()}
         old = live(self.noise, state.center)
-        new = {path: jnp.clip(old[path].astype(jnp.int32) + x, -LIMIT, LIMIT).astype(jnp.int8) for path, x in step.items()}
+        new = {
+            path: jnp.clip(old[path].astype(jnp.int32) + x, -LIMIT, LIMIT).astype(jnp.int8) for path, x in step.items()
+        }
         moved = sum((new[path] != old[path]).sum(dtype=jnp.int32) for path in new)
         center = merged(self.noise, state.center, new)
         info = {"moved": jnp.asarray(moved), "ties": vote.shape[0] - votes}

@@ -39,7 +39,7 @@ def corpus(documents: Iterable[Iterable[str]], tokenizer: Tokenizer, held_out: f
     Which pieces, depends on nothing but the sizes of those before. `name` is for errors. Raises where a row is empty.
     """
     dtype = np.dtype(np.min_scalar_type(tokenizer.vocabulary - 1))
-    files = [tempfile.TemporaryFile() for _ in range(2)]  # gone when nobody reads them any more
+    files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115  # gone once nobody reads them
     counts, length = [0, 0], 0  # tokens in each, and bytes of text
     for document in documents:
         last = None
@@ -66,8 +66,9 @@ def corpus(documents: Iterable[Iterable[str]], tokenizer: Tokenizer, held_out: f
 
 def opened(file: IO[bytes], dtype: np.dtype, count: int) -> UInt[np.ndarray, "t"]:
     """A file of tokens as an array that is read as it is used."""
-    file.flush()
-    return np.memmap(file, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
+    with file:
+        file.flush()
+        return np.memmap(file, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
 
 
 def window(row: UInt[np.ndarray, "n"], start: int, length: int) -> Int[np.ndarray, "t"]:
@@ -120,7 +121,9 @@ def pieces(path: Path) -> Iterator[str]:
                 text = decode.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
                 where = read - before + error.start
-                raise ValueError(f"{path} is not UTF-8 text: byte {where} is 0x{error.object[error.start]:02x}.") from None
+                raise ValueError(
+                    f"{path} is not UTF-8 text: byte {where} is 0x{error.object[error.start]:02x}."
+                ) from None
             if not chunk:
                 return
             read += len(chunk)

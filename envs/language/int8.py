@@ -28,7 +28,7 @@ class Int8Recurrent:
     x M := clip(x M // (16 sqrt(inputs))); norm(x) := clip(x w / mean |x|), towards 0, mean |x| = max(1, sum |x| // d).
     Per layer y := clip(y + GRU(norm(y))), y := clip(y + MLP(norm(y))) with f = clip(u W_f + s U_f + b_f),
     g = ((f + 127) s) >> 8, c = clip(u W_c + g U_c + b_c), s <- s + ((f + 127) (c - s) >> 8). Saturation is the only
-    nonlinearity. Logits are int8 in 1/16 bits. `width` is a power of 4, so that all divisions by sqrt(inputs) are shifts.
+    nonlinearity. Logits are int8 in 1/16 bits. `width` is a power of 4, so that divisions by sqrt(inputs) are shifts.
     """
 
     width: int = 64
@@ -38,7 +38,9 @@ class Int8Recurrent:
         check(self.width, self.layers)
         if self.width not in WIDTHS:
             nearest = min(WIDTHS, key=lambda width: abs(width - self.width))
-            raise ValueError(f"`width` is a power of 4 from 16 to 1024, for shifts divide; got {self.width}, try {nearest}.")
+            raise ValueError(
+                f"`width` is a power of 4 from 16 to 1024, for shifts divide; got {self.width}, try {nearest}."
+            )
 
     @property
     def unit(self) -> float:

@@ -35,14 +35,15 @@ class TextState(NamedTuple):
 class Text:
     """Next-token likelihood over files, folders and globs of text or JSONL: fitness is minus the bits per byte.
 
-    `files` empty is the demo: the text that every Python brings along. A generation sees `sequences` windows of `length`
-    tokens; trial i reads window i mod `sequences`, so population / `sequences` members share one (of pairs, both do).
-    Each sequence runs through the whole corpus from its own place, a window a generation, and what a recurrent model
-    remembers runs along: a window's members all begin where the first of them ended the window before (truncated ES).
-    A `held_out` share of the text is never trained on; on a key alone, as `evo eval` does, a model is judged there, on a
-    window at a random place after reading as much unjudged. Text is UTF-8, a token a byte, or tokens of the `tokenizers`
-    JSON file `tokenizer`, whose documents end with `end`; then `per: token` gives bits per token. Of .jsonl files each
-    line's `field` is a document. Fitness itself counts in `unit`s: score summed over the window.
+    Without `files` it is the demo: the text that every Python brings along. A generation sees `sequences` windows of
+    `length` tokens; trial i reads window i mod `sequences`, so population / `sequences` members share one (of pairs,
+    both do). Each sequence runs through the whole corpus from its own place, a window a generation, and what a recurrent
+    model remembers runs along: a window's members all begin where the first of them ended the one before (truncated ES).
+
+    A `held_out` share of the text is never trained on. On a key alone, as `evo eval` does, a model is judged there, on a
+    window at a random place, after reading as much before it. Text is UTF-8, a token a byte, or tokens of the
+    `tokenizers` JSON file `tokenizer`, whose documents end with `end`; `per: token` then gives bits per token. Of .jsonl
+    files each line's `field` is a document. A fitness counts in `unit`s: it is the score summed over the window.
     """
 
     model: LanguageModel = Recurrent()
