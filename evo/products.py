@@ -15,7 +15,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
-from evo.leaf import Lazy, is_lazy, wider
+from evo.leaf import FRACTION, Lazy, is_lazy, is_whole, wider
 from evo.rules import aval_of, base_of, bind, rule
 
 WINDOWS = 64  # up to this many window places a convolution is shifts of one product
@@ -29,13 +29,17 @@ def shared(eqn: JaxprEqn, *operands) -> Array:
 
 @rule("dot_general")
 def _(eqn, lhs, rhs):
-    """x (W + sum_r a_r b_r) = x W + sum_r (x a_r) b_r, in every orientation (EGGROLL, arXiv 2511.16652, section 4)."""
+    """x (W + sum_r a_r b_r) = x W + sum_r (x a_r) b_r, in every orientation (EGGROLL, arXiv 2511.16652, section 4).
+
+    Of whole numbers the second sum is taken in full, then shifted and rounded down (appendix H).
+    """
     if is_lazy(lhs) and is_lazy(rhs):
         return NotImplemented
     left, right, out = labels_of(eqn)
     w, lw, x, lx = (lhs, left, rhs, right) if is_lazy(lhs) else (rhs, right, lhs, left)
     total = shared(eqn, lhs, rhs)
-    total += thin_part(w, lw, x, lx, out, total.dtype, eqn.params["precision"])
+    thin = thin_part(w, lw, x, lx, out, total.dtype, eqn.params["precision"])
+    total += thin >> FRACTION if is_whole(w.base) else thin
     return [total.astype(aval_of(eqn.outvars[0]).dtype)]
 
 

@@ -18,7 +18,7 @@ from evo.engine import Engine, Moment, settle, start
 from evo.experiment import written
 from evo.folder import columns
 from evo.strategy import Strategy
-from evo.task import Evaluation, Params, Task
+from evo.task import Evaluation, Params, Task, unit_of
 
 FRESH = 0xE7A1  # what the keys of evaluations on fresh luck fold in, so that no generation shares them
 
@@ -120,7 +120,12 @@ def search(
         moment = Moment(state, engine.absorb(moment.task_state, evaluation.aux))
         total["evaluations"] += fitness.size
         total["steps"] += steps_of(evaluation)
-        row = {"generation": generation} | summary(fitness) | total | {name: number(x) for name, x in info.items()}
+        row = (
+            {"generation": generation}
+            | summary(fitness * unit_of(engine.task))
+            | total
+            | {name: number(x) for name, x in info.items()}
+        )
         if eval_every and (generation + 1) % eval_every == 0:
             row |= fresh(engine, moment, generation, eval_episodes)
         row["seconds"] = round(time.perf_counter() - began, 4)
