@@ -108,6 +108,7 @@ def search(
         return
     judged = engine.compile(moment)
     total = {name: rows[-1][name] if rows else 0 for name in ("evaluations", "steps")}
+    known = engine.glimpse(moment.state) if engine.glimpse else None
     for generation in range(len(rows), generations):
         genome, evaluation = judged(generation, moment)
         fitness = np.asarray(evaluation.fitness)
@@ -118,6 +119,9 @@ def search(
         scores = evaluation._replace(aux=None)
         state, info = engine.tell(moment.state, genome, scores)
         moment = Moment(state, engine.absorb(moment.task_state, evaluation.aux))
+        if engine.glimpse:
+            before, known = known, engine.glimpse(state)
+            book.follow(generation, before, known)
         total["evaluations"] += fitness.size
         total["steps"] += steps_of(evaluation)
         row = (
