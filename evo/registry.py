@@ -25,7 +25,12 @@ SCHEDULES = {
     "exponential": "evo.schedule:Exponential",
     "cosine": "evo.schedule:Cosine",
 }
-CELLS = {"grid": "evo.archive:Grid", "cvt": "evo.cvt:CVT"}
+CELLS = {
+    "grid": "evo.archive:Grid",
+    "cvt": "evo.cvt:CVT",
+    "unstructured": "evo.unstructured:Unstructured",
+    "deep": "evo.deep:Deep",
+}
 EXTRAS = {"tensorboardX": "tensorboard", "wandb": "wandb", "ale_py": "atari", "Box2D": "box2d", "envpool": "envpool"}
 
 
