@@ -31,7 +31,7 @@ TABLE = {
     "CMA-MAE": (QD(ANNEALED, (CMA(5, 12, 0.5, "improvement", "mu", "basic"),)), 0.95),
     "ME-ES": (QD(GRID, (Climb(4, 16, 0.5, 0.2),)), 0.9),
     "low-rank ME-ES, novelty": (QD(GRID, (Climb(4, 16, 0.5, 0.3, aim="novelty"),), noise=LowRank()), 0.9),
-    "unstructured, novelty": (QD(Unstructured(400, 0.5, GRID.bounds), (Climb(4, 16, 0.5, 0.3, aim="novelty"),)), 0.95),
+    "unstructured, novelty": (QD(Unstructured(400, 0.5, GRID.bounds), (Climb(4, 16, 0.5, 0.3, aim="novelty"),)), 0.6),
     "bandit, deep": (QD(Deep(GRID, 2), (IsoLine(30, 0.3), CMA(3, 10, 0.5), IsoLine(30, 0.0, 0.0)), active=2), 0.95),
     "mix": (QD(CVT(144, GRID.bounds, -60.0), (IsoLine(30, 0.3), CMA(2, 10, 0.5), Climb(2, 8, 0.3)), looks=8), 0.95),
 }

@@ -77,7 +77,7 @@ def test_streams_equal_the_slow_twin_and_keep_their_distance(dims):
         place = (rng.integers(0, 64, (300, dims)) / np.float32(64)).astype(np.float32)  # the squares are exact
         fitness[:2], place[2:4] = NAN, NAN
         before = fast
-        fast, done = insert(cells, fast, *arrays(fitness, place, place))
+        fast, _ = insert(cells, fast, *arrays(fitness, place, place))
         slow = slow_unstructured(cells, slow, fitness, place)
         n = len(slow)
         assert_array_equal(fast.fitness[:n], [f for f, _ in slow])
