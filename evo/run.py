@@ -69,16 +69,19 @@ def run(
     """
     _check(strategy, generations, checkpoint_every, fuse)
     engine, moment, params = prepare(task, params, strategy, seed, replace(runtimes.over(devices), chunk=chunk))
-    text = config or written(task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk, fuse=fuse)
+    text = config or written(
+        task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk, fuse=fuse
+    )
     book = Blank() if out is None else bound(Path(out), resume, keep, checkpoint_every, engine.pack)
     moment, rows = book.open(moment, text, engine, params)
     stopped = False
-    steps = search if fuse == 1 else partial(search_fused, fuse=fuse)
+    steps: Callable = search if fuse == 1 else partial(search_fused, fuse=fuse)
     for reached, new in steps(engine, moment, rows, generations, book, eval_every, eval_episodes):
         moment = reached
         rows += new
-        for row in new if on_generation is not None else ():
-            on_generation(row)
+        if on_generation is not None:
+            for row in new:
+                on_generation(row)
         if stop is not None and stop():
             stopped = len(rows) < generations
             break
@@ -170,7 +173,7 @@ def search_fused(
 def told(block: Block, first: int, total: dict[str, int], book: Book | Blank) -> Iterator[dict[str, Any]]:
     """Record a block's generations, up to one that is all invalid, and make their rows."""
     for i in range(block.done):
-        _, fitness, descriptor, steps, task_state, info = jax.tree.map(lambda x, i=i: x[i], block._replace(done=None))
+        fitness, descriptor, steps, task_state, info = jax.tree.map(lambda x, i=i: x[i], tuple(block[1:]))
         if not np.isfinite(fitness).any():
             return
         book.record(first + i, Evaluation(fitness, descriptor), task_state)
