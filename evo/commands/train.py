@@ -84,7 +84,7 @@ def train(
     from evo.progress import watching
     from evo.run import run
 
-    settings = {name: getattr(experiment, name) for name in (*FREE[:-1], "seed")}
+    settings = {name: getattr(experiment, name) for name in (*FREE[:-1], "seed", "fuse")}
     with (
         logging(experiment.log, out, parse(config, "config")) as log,
         watching(console, experiment.generations, quiet, curves) as watch,
