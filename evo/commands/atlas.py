@@ -39,8 +39,12 @@ class Archive:
         meta = {"title": run.path.resolve().name, "run": str(run.path), "generations": str(run.generations)}
         scenes = filmed(run, archive, chosen(data, cells, self.scenes))
         archive_page(data, out / "archive.html", past(run, data), meta, scenes)
-        for name in ("archive.png", "archive-fitness.png", "archive.html"):
-            console.print(str(out / name), highlight=False, soft_wrap=True)
+        pictures = [out / name for name in ("archive.png", "archive-fitness.png", "archive.html")]
+        looks = getattr(archive.record, "looks", None)
+        if looks is not None:
+            pictures.append(looked_picture(run, archive, out / "archive-corrected.png"))
+        for picture in pictures:
+            console.print(str(picture), highlight=False, soft_wrap=True)
         return 0
 
 
@@ -54,7 +58,33 @@ def gathered(run: Run, archive: Any) -> ArchiveData:
     names = tuple(getattr(run.task, "descriptor_names", ()))
     fitness, descriptor = np.asarray(archive.fitness), np.asarray(archive.descriptor)
     shape, places = getattr(grid, "shape", None), getattr(grid, "centroids", None)
+    if shape is None and places is None:  # places fill in their order
+        taken = int(np.isfinite(fitness).sum())
+        fitness, descriptor = fitness[:taken], descriptor[:taken]
+        columns, places = {name: x[:taken] for name, x in columns.items()}, descriptor
     return ArchiveData(fitness, descriptor, shape, grid.bounds, names, places, columns, grid.offset)
+
+
+def looked_picture(run: Run, archive: Any, path: Path) -> Path:
+    """The archive as reported and as the later looks see it, side by side."""
+    from evo.luck import refiled, seen_as
+
+    strategy: Any = run.strategy
+    every = strategy.elites(run.strategy_state())
+    fitness, descriptor, _ = seen_as(every, every.record.looks)
+    return corrected_picture(run, archive, refiled(grid_of(run), fitness, descriptor), path)
+
+
+def corrected_picture(run: Run, archive: Any, left: Any, path: Path) -> Path:
+    """The archive as reported, and what is `left` of it, side by side."""
+    from evo.view.archive import pair
+
+    reported = gathered(run, archive)._replace(columns=None)
+    places: dict[str, Any] = {"fitness": np.asarray(left.fitness), "descriptor": np.asarray(left.descriptor)}
+    if reported.shape is None and not hasattr(grid_of(run), "centroids"):
+        taken = np.isfinite(places["fitness"])
+        places = {name: x[taken] for name, x in places.items()} | {"centroids": places["descriptor"][taken]}
+    return pair(reported, reported._replace(**places), path)
 
 
 def grid_of(run: Run) -> Any:
@@ -69,6 +99,8 @@ def past(run: Run, data: ArchiveData) -> list[tuple[int, np.ndarray]]:
     Empty for an archive whose fitness isn't that, because elites leave it or are judged again.
     """
     grid, best = grid_of(run), np.full(len(data.fitness), -np.inf, np.float32)
+    if not hasattr(grid, "cell"):
+        return []
     kept = set(np.linspace(0, run.generations - 1, min(MOMENTS, run.generations)).astype(int).tolist())
     moments = []
     for generation in range(run.generations):

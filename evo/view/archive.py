@@ -94,6 +94,26 @@ def archive_map(data: ArchiveData, path: str | Path | None = None, ax: Axes | No
         _save(data, target(path, PICTURES), pairs)
 
 
+def pair(reported: ArchiveData, corrected: ArchiveData, path: str | Path) -> Path:
+    """Draw an archive as it reports itself, and corrected by what its elites showed later, on one scale of fitness.
+
+    The first two descriptors, or the profile of one. Raises ValueError where either is empty.
+    """
+    both = [checked(reported), checked(corrected)]
+    axes = (0, 1) if len(both[0].bounds) > 1 else (0,)
+    limits = np.array([_limits(data) for data in both])
+    figure, sheet = _sheet(1, 2, (11.0, 4.9))
+    for ax, data, name in zip(sheet, both, ("reported", "corrected"), strict=True):
+        drawn = _panel(ax, data, axes, bar=False)
+        ax.set_title(f"{name}\n{summary(data)}", fontsize=9.5, color=INK)
+        if len(axes) == 2:
+            drawn.set_clim(limits[:, 0].min(), limits[:, 1].max())
+    if len(axes) == 2:
+        figure.colorbar(drawn, ax=list(sheet), label="fitness", fraction=0.03, pad=0.015)
+    figure.savefig(path := target(path, PICTURES))
+    return path
+
+
 def histogram(data: ArchiveData, path: str | Path | None = None, ax: Axes | None = None):
     """Draw how many elites have which fitness, and (orange, right axis) the share of them up to it."""
     data = checked(data)
