@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from evo.archive import Archive
 from evo.checkpoint import Checkpoints, flatten, unflatten
 from evo.engine import Engine, Moment
 from evo.express import Plan
@@ -56,6 +57,10 @@ class Book:
         if sum(x.nbytes for x in state.values()) <= SMALL:
             arrays |= state
         self.folder.records.append(generation, arrays)
+
+    def follow(self, generation: int, before: Archive, after: Archive):
+        """Keep who moved into the archive."""
+        self.folder.arrivals.append(generation, before, after)
 
     def log(self, row: dict[str, Any]):
         self.folder.log(row)
@@ -108,6 +113,9 @@ class Blank:
         return moment, []
 
     def record(self, generation: int, evaluation: Evaluation, task_state: Any):
+        pass
+
+    def follow(self, generation: int, before: Archive, after: Archive):
         pass
 
     def log(self, row: dict[str, Any]):

@@ -21,7 +21,7 @@ from evo.genome import Genome, concatenate, size
 from evo.random import fold_in, split
 from evo.runtime import Runtime
 from evo.strategy import Strategy
-from evo.task import Evaluation, Params, State, Task, as_evaluation
+from evo.task import Evaluation, Params, State, Task, Turn, as_evaluation, unit_of
 
 
 def judge(task: Task | Callable, state: State) -> Callable[[Params, Key[Array, ""]], Evaluation]:
@@ -61,6 +61,13 @@ def luck(key: Key[Array, ""], trial: Int[Array, "n"]) -> Key[Array, "n"]:
     return jax.vmap(partial(fold_in, key))(trial)
 
 
+def counted(evaluation: Evaluation, strategy: Any) -> Evaluation:
+    """The evaluation with a fitness that the strategy can take: whole numbers if it is `whole`, else float32."""
+    if getattr(strategy, "whole", False):
+        return evaluation
+    return evaluation._replace(fitness=evaluation.fitness.astype(jnp.float32))
+
+
 @jax.jit
 def _joined(first, second):
     join = lambda *x: jnp.concatenate(x)  # noqa: E731
@@ -96,7 +103,8 @@ class Engine:
 
         def judged(moment, genome, luck):
             bases = self.strategy.bases(moment.state)
-            return runtime.map(judge(self.task, moment.task_state), self.strategy.noise, bases, genome, luck)
+            judged = runtime.map(judge(self.task, moment.task_state), self.strategy.noise, bases, genome, luck)
+            return counted(judged, self.strategy)
 
         return judged
 
@@ -131,6 +139,12 @@ class Engine:
         return jax.jit(self.strategy.unpack) if hasattr(self.strategy, "unpack") else lambda state: state
 
     @cached_property
+    def glimpse(self) -> Callable | None:
+        """state -> its archive without the rows: what is known of every cell; None where the strategy keeps none."""
+        keeps = getattr(self.strategy, "archive", None)
+        return None if keeps is None else jax.jit(lambda state: keeps(state)._replace(rows=()))
+
+    @cached_property
     def absorb(self) -> Callable:
         """(task state, aux) -> task state, after what a generation saw."""
         return jax.jit(self.task.absorb if isinstance(self.task, Task) else lambda state, aux: state)
@@ -146,7 +160,8 @@ class Engine:
 
         def program(moment, keys):
             params = self.strategy.solution(moment.state)
-            return jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys)
+            judged = jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys)
+            return judged._replace(fitness=judged.fitness.astype(jnp.float32) * unit_of(self.task))
 
         return jax.jit(program)
 
@@ -156,11 +171,15 @@ class Engine:
     def _ask(self, generation, state):
         key_ask, key_task = self._keys(generation)
         genome, trial = self.strategy.ask(key_ask, state)
-        return genome, luck(key_task, trial)
+        return genome, self._luck(key_task, trial)
 
     def _again(self, generation, state, genome, evaluation):
         key_ask, key_task = self._keys(generation)
         key_again = fold_in(key_ask, 0xA6A1)
         look: Any = self.strategy  # `again` is optional, so no part of the protocol
         genome, trial = look.again(key_again, state, genome, evaluation)
-        return genome, luck(key_task, trial)
+        return genome, self._luck(key_task, trial)
+
+    def _luck(self, key, trial):
+        own = luck(key, trial)
+        return Turn(own, trial.astype(jnp.int32)) if getattr(self.task, "turns", False) else own

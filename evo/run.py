@@ -20,7 +20,7 @@ from evo.experiment import written
 from evo.folder import columns
 from evo.fused import Block, fused
 from evo.strategy import Strategy
-from evo.task import Evaluation, Params, Task
+from evo.task import Evaluation, Params, Task, unit_of
 
 FRESH = 0xE7A1  # what the keys of evaluations on fresh luck fold in, so that no generation shares them
 
@@ -116,6 +116,7 @@ def search(
         return
     judged = engine.compile(moment)
     total = {name: rows[-1][name] if rows else 0 for name in ("evaluations", "steps")}
+    known = engine.glimpse(moment.state) if engine.glimpse else None
     for generation in range(len(rows), generations):
         genome, evaluation = judged(generation, moment)
         fitness = np.asarray(evaluation.fitness)
@@ -126,7 +127,10 @@ def search(
         scores = evaluation._replace(aux=None)
         state, info = engine.tell(moment.state, genome, scores)
         moment = Moment(state, engine.absorb(moment.task_state, evaluation.aux))
-        row = row_of(generation, fitness, steps_of(evaluation), total, info)
+        if engine.glimpse:
+            before, known = known, engine.glimpse(state)
+            book.follow(generation, before, known)
+        row = row_of(generation, fitness * unit_of(engine.task), steps_of(evaluation), total, info)
         if eval_every and (generation + 1) % eval_every == 0:
             row |= fresh(engine, moment, generation, eval_episodes)
         row["seconds"] = round(time.perf_counter() - began, 4)
@@ -150,15 +154,19 @@ def search_fused(
     began, like = time.perf_counter() - before, jax.eval_shape(lambda: moment)
     total = {name: rows[-1][name] if rows else 0 for name in ("evaluations", "steps")}
     play = fused(engine, moment, fuse) if len(rows) < generations else None
+    known = engine.glimpse(moment.state) if engine.glimpse else None
     generation = len(rows)
     while play is not None and generation < generations:
         due = [every - generation % every for every in (book.every, eval_every) if every]
         moment, found = play(moment, generation, min(fuse, generations - generation, *due))
         block = jax.device_get(found)
-        new = list(told(block, generation, total, book))
+        new = list(told(block, generation, total, book, unit_of(engine.task)))
         if len(new) < block.done:
             invalid(engine, like, play, book, generation + len(new), fuse)
         generation += len(new)
+        if engine.glimpse:  # who moved in and out again within a block isn't told
+            came, known = known, engine.glimpse(moment.state)
+            book.follow(generation - 1, came, known)
         if eval_every and generation % eval_every == 0:
             new[-1] |= fresh(engine, moment, generation - 1, eval_episodes)
         now = time.perf_counter() - began
@@ -170,14 +178,15 @@ def search_fused(
         yield moment, new
 
 
-def told(block: Block, first: int, total: dict[str, int], book: Book | Blank) -> Iterator[dict[str, Any]]:
+def told(block: Block, first: int, total: dict[str, int], book: Book | Blank, unit: float) -> Iterator[dict[str, Any]]:
     """Record a block's generations, up to one that is all invalid, and make their rows."""
     for i in range(block.done):
         fitness, descriptor, steps, task_state, info = jax.tree.map(lambda x, i=i: x[i], tuple(block[1:]))
         if not np.isfinite(fitness).any():
             return
         book.record(first + i, Evaluation(fitness, descriptor), task_state)
-        yield row_of(first + i, fitness, 0 if steps is None else int(steps.sum(dtype=np.int64)), total, info)
+        played = 0 if steps is None else int(steps.sum(dtype=np.int64))
+        yield row_of(first + i, fitness * unit, played, total, info)
 
 
 def invalid(engine: Engine, like: Moment, play: Callable, book: Book | Blank, generation: int, fuse: int):

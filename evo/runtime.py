@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from evo import lazy
 from evo.express import ByPath, Plan, express, own_keys, plan
@@ -60,8 +60,10 @@ class Runtime:
         device = SingleDeviceSharding(self._device())
         return device if self.mesh is None else NamedSharding(self.mesh, P())
 
-    def map(self, task: Callable, noise: Noise | ByPath | Plan, bases: Params, genome: Genome, key: Key[Array, "n"]):
-        """Evaluate every member: `task(params, key)` of each, with its own luck `key`. Returns `Evaluation` [n, ...].
+    def map(self, task: Callable, noise: Noise | ByPath | Plan, bases: Params, genome: Genome, key: Any):
+        """Evaluate every member: `task(params, key)` of each, with its own luck: `key` [n], or a tree of [n, ...].
+
+        Returns `Evaluation` [n, ...].
 
         Low-rank members are never made dense: a chunk costs one shared matmul a layer and its thin ones. Neighbours
         that share a row of keys have it drawn once; those that share a row of parents are a litter, and their parents'

@@ -58,10 +58,11 @@ def judge(run: Run, episodes: int) -> np.ndarray:
     import jax
 
     from evo.engine import judge as judge_of
+    from evo.task import unit_of
 
     one = judge_of(run.task, run.task_state())
     scores = jax.jit(lambda params, keys: jax.vmap(lambda key: one(params, key).fitness)(keys))
-    return np.asarray(scores(run.solution(), fresh(run, episodes)), np.float64)
+    return np.asarray(scores(run.solution(), fresh(run, episodes)), np.float64) * unit_of(run.task)
 
 
 def fresh(run: Run, count: int) -> Any:

@@ -35,14 +35,16 @@ class Seen(NamedTuple):
 
 def reviewed(run: Run, episodes: int, console: Console):
     """Judge every elite of a run `episodes` times; write eval.csv, tables and the two maps."""
-    from evo.commands.atlas import corrected_picture, grid_of
+    import jax.numpy as jnp
+
     from evo.commands.opened import elites
     from evo.luck import refiled
+    from evo.view.gather import cells_of
 
     top, _ = elites(run)
     archive = run.strategy.elites(run.strategy_state()) if hasattr(run.strategy, "elites") else top
     rows = np.flatnonzero(np.isfinite(np.asarray(archive.fitness)))
-    seen, grid = judged(run, archive, rows, episodes, console), grid_of(run)
+    seen, grid = judged(run, archive, rows, episodes, console), cells_of(run)
     reported = np.asarray(archive.fitness)[rows], np.asarray(archive.descriptor)[rows]
     said = [
         interval(*of, episodes)
@@ -50,9 +52,9 @@ def reviewed(run: Run, episodes: int, console: Console):
     ]
     write(run.path / "eval.csv", rows, reported, seen, said)
     console.print(best_of(rows, reported[0], said))
-    left = refiled(grid, seen.fitness.astype(np.float32), seen.descriptor.astype(np.float32))
+    left = refiled(grid, jnp.asarray(seen.fitness), jnp.asarray(seen.descriptor))
     console.print(summary(grid, top, left, reported[1], seen))
-    picture = corrected_picture(run, top, left, run.path / "archive-corrected.png")
+    picture = compared(run, left, run.path / "archive-corrected.png")
     for line in (f"{len(rows)} elites, {episodes} episodes each", run.path / "eval.csv", picture):
         console.print(str(line), highlight=False, soft_wrap=True)
 
@@ -69,14 +71,14 @@ def judged(run: Run, archive: Any, rows: np.ndarray, episodes: int, console: Con
     def elite(pair):
         params, row = pair
         luck = jax.random.split(jax.random.fold_in(key, row), episodes)
-        said = jax.vmap(lambda key: one(params, key))(luck)
+        said: Any = jax.vmap(lambda key: one(params, key))(luck)
         valid = jnp.isfinite(said.fitness) & jnp.isfinite(said.descriptor).all(-1)
         count = valid.sum(dtype=jnp.int32)
         share = jnp.where(valid, 1.0, 0.0) / jnp.maximum(count, 1).astype(jnp.float32)
         fitness, place = jnp.where(valid, said.fitness, 0.0), jnp.where(valid[:, None], said.descriptor, 0.0)
         mean = (share * fitness).sum()
         variance = (share * (fitness - mean) ** 2).sum()
-        return Seen(count, jnp.where(count > 0, mean, jnp.nan), variance, share @ place)
+        return count, jnp.where(count > 0, mean, jnp.nan), variance, share @ place
 
     program = lambda runtime: lambda pairs: jax.lax.map(elite, pairs, batch_size=runtime.chunk)  # noqa: E731
     slice = -(-len(rows) // STEPS)
@@ -85,7 +87,7 @@ def judged(run: Run, archive: Any, rows: np.ndarray, episodes: int, console: Con
     _, compiled = run.engine.runtime.fit(program, slice, picked(padded[0]))
     bar = track(padded, "elites", console=console, disable=not console.is_terminal, transient=True)
     found = [jax.device_get(compiled(picked(index))) for index in bar]
-    return jax.tree.map(lambda *x: np.concatenate(x)[: len(rows)], *found)
+    return Seen(*(np.concatenate(x)[: len(rows)] for x in zip(*found, strict=True)))
 
 
 def write(path: Path, rows: np.ndarray, reported: tuple, seen: Seen, said: list[Estimate]):
@@ -133,3 +135,25 @@ def error(reported: Float[np.ndarray, "n d"], seen: Seen) -> float:
     """The mean distance between the descriptor that let an elite in and the mean of what it showed later."""
     there = seen.valid > 0
     return float(np.linalg.norm(reported - seen.descriptor, axis=1)[there].mean()) if there.any() else float("nan")
+
+
+def looked(run: Run, path: Path) -> Path:
+    """The archive as reported and as the looks of the run itself see it, side by side."""
+    from evo.luck import refiled, seen_as
+    from evo.view.gather import cells_of
+
+    strategy: Any = run.strategy
+    every = strategy.elites(run.strategy_state())
+    fitness, descriptor, _ = seen_as(every, every.record.looks)
+    return compared(run, refiled(cells_of(run), fitness, descriptor), path)
+
+
+def compared(run: Run, left: Any, path: Path) -> Path:
+    """The archive as reported, and what is `left` of it, side by side."""
+    from evo.view.archive import pair
+    from evo.view.gather import gathered
+
+    reported = gathered(run)._replace(columns=None)
+    return pair(
+        reported, reported._replace(fitness=np.asarray(left.fitness), descriptor=np.asarray(left.descriptor)), path
+    )
