@@ -26,7 +26,9 @@ def gathered(run: Run) -> ArchiveData:
     them in minus that). Raises for a run without an archive.
     """
     data = told(run)
-    columns = {**(data.columns or {}), "visits": visits(run)}
+    columns = dict(data.columns or {})
+    if hasattr(cells_of(run), "cell"):
+        columns["visits"] = visits(run)
     again = corrected(run, data.fitness)
     if again is not None:
         columns |= {"corrected": again, "luck": data.fitness - again}
