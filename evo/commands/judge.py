@@ -48,6 +48,7 @@ class Eval:
         console.print(f"solution  {shown(said)}  ({self.episodes} episodes)", highlight=False, soft_wrap=True)
         if said.invalid:
             console.print(f"          {said.invalid} episodes were not finite and don't count", highlight=False)
+        console.print(*references(run.task), sep="", end="", highlight=False)
         if hasattr(run.strategy, "archive"):
             self._elites(run, *elites(run), scores, console)
         return 0
@@ -86,6 +87,11 @@ def judge(run: Run, episodes: int):
     one = judge_of(run.task, run.task_state())
     scores = jax.jit(lambda params: jax.vmap(lambda key: one(params, key).fitness)(keys))
     return lambda params: np.asarray(scores(params), np.float64) * unit_of(run.task)
+
+
+def references(task: Any) -> list[str]:
+    """A line for each of the simple rules that a task has to compare with."""
+    return [f"{name:8}  mean {value:.6g}  (counting)\n" for name, value in getattr(task, "references", {}).items()]
 
 
 def estimate(scores: np.ndarray) -> Estimate:
