@@ -139,6 +139,12 @@ class Engine:
         return jax.jit(self.strategy.unpack) if hasattr(self.strategy, "unpack") else lambda state: state
 
     @cached_property
+    def glimpse(self) -> Callable | None:
+        """state -> its archive without the rows: what is known of every cell; None where the strategy keeps none."""
+        keeps = getattr(self.strategy, "archive", None)
+        return None if keeps is None else jax.jit(lambda state: keeps(state)._replace(rows=()))
+
+    @cached_property
     def absorb(self) -> Callable:
         """(task state, aux) -> task state, after what a generation saw."""
         return jax.jit(self.task.absorb if isinstance(self.task, Task) else lambda state, aux: state)

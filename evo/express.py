@@ -91,6 +91,9 @@ class Leaf:
         if not thin and isinstance(self.noise, Integer):
             fine = [s * self.noise.dense(key, matrix) for key, s in zip(keys, wide, strict=True)]
             return shifted(base, self.unmatrix(functools.reduce(jnp.add, fine), shape))
+        if not thin and len(keys) == 1 and len(shape) > 1 and max(shape) == base.size:
+            line = self.unmatrix(self.noise.dense(keys[0], matrix, base.dtype), shape)
+            return Lazy(base, line[..., None], scale.reshape([1] * (len(shape) + 1)))  # one row or column: a factor
         if not thin:
             return jax.lax.fori_loop(
                 0,

@@ -1,7 +1,8 @@
 """A run folder: what is written where. One object a folder; everything in it is plain files.
 
 config.yaml, leaves.json (how noise acts on each leaf), metrics.jsonl (a line a generation), fitness/ (what every member
-scored), checkpoints/, solution.safetensors, task.safetensors (the task's state), versions.json.
+scored), arrivals.bin (who moved into the archive), checkpoints/, solution.safetensors, task.safetensors (the task's
+state), versions.json.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evo.arrivals import Arrivals
 from evo.checkpoint import Checkpoints, flatten
 from evo.express import Leaf, Plan
 from evo.noise import Noise
@@ -47,6 +49,10 @@ class Folder:
     @property
     def records(self) -> Records:
         return Records(self.path / "fitness")
+
+    @property
+    def arrivals(self) -> Arrivals:
+        return Arrivals(self.path)
 
     def checkpoints(self, keep: int = 3) -> Checkpoints:
         return Checkpoints(self.path / "checkpoints", keep)
@@ -104,6 +110,7 @@ class Folder:
         part.write_text("".join(json.dumps(row) + "\n" for row in rows))
         part.replace(self.path / "metrics.jsonl")
         self.records.cut(generations)
+        self.arrivals.cut(generations)
 
     def save(self, name: str, tree: Any):
         """Write a pytree as `name`.safetensors, whole or not at all."""

@@ -27,7 +27,12 @@ SCHEDULES = {
     "cosine": "evo.schedule:Cosine",
     "hyperbolic": "evo.schedule:Hyperbolic",
 }
-CELLS = {"grid": "evo.archive:Grid", "cvt": "evo.cvt:CVT"}
+CELLS = {
+    "grid": "evo.archive:Grid",
+    "cvt": "evo.cvt:CVT",
+    "unstructured": "evo.unstructured:Unstructured",
+    "deep": "evo.deep:Deep",
+}
 EXTRAS = {
     "tensorboardX": "tensorboard",
     "wandb": "wandb",

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from evo.ascent import live, merged, optimizer
 from evo.express import ByPath, Plan
-from evo.genome import Genome, part
+from evo.genome import Genome
 from evo.noise import Gaussian, LowRank, Noise
 from evo.random import fold_in
 from evo.schedule import Schedule, at
@@ -95,7 +95,7 @@ class ES:
     def tell(self, runtime, state, genome, evaluation) -> tuple[ESState, dict[str, Array]]:
         weights = SHAPINGS[self.shaping](evaluation.fitness, self.group)
         weights = weights / (jnp.sqrt((weights**2).sum()) + 1e-12)
-        halves = [self._gradient(runtime, state, genome, weights, half) for half in (0, 1)]
+        halves = self._gradients(runtime, state, genome, weights)
         gradient = jax.tree.map(jnp.add, *halves)
         center = self._live(state.center)
         downhill = jax.tree.map(jnp.negative, gradient)
@@ -124,11 +124,20 @@ class ES:
             return index // self.group
         return index // 2 if self.pairs and self.share_luck else index
 
-    def _gradient(self, runtime, state, genome, weights, half: int):
-        """sum_i w_i noise_i over one half of the population, of the leaves that noise acts on."""
-        cut = genome.key.shape[0] // 2 * (self.population // genome.key.shape[0])
-        start, stop = (0, cut) if half == 0 else (cut, self.population)
-        return self._live(runtime.sum(self.noise, state.center, part(genome, start, stop), weights[start:stop]))
+    def _gradients(self, runtime, state, genome, weights) -> list[dict[str, Array]]:
+        """sum_i w_i noise_i over each half of the population, of the leaves that noise acts on, in one program."""
+        rows = genome.key.shape[0]
+        half, shared = -(-rows // 2), len(weights) // rows
+        index = jnp.minimum(jnp.arange(2 * half), rows - 1)  # an odd row out is a half's last, at weight 0
+        scaled = (weights[:, None] * genome.scale).reshape(rows, shared, -1).sum(1)
+        scaled = jnp.where(jnp.arange(2 * half)[:, None] < rows, scaled[index], 0)
+        apart = lambda x: x.reshape(2, half, *x.shape[1:])  # noqa: E731
+
+        def total(key, scale):
+            return runtime.sum(self.noise, state.center, Genome(key, scale), jnp.ones(half))
+
+        both = self._live(jax.vmap(total)(apart(genome.key[index]), apart(scaled)))
+        return [{path: x[i] for path, x in both.items()} for i in (0, 1)]
 
     def _optimizer(self) -> optax.GradientTransformation:
         assert not isinstance(self.optimizer_options, Mapping)  # see `__post_init__`
