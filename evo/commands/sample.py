@@ -35,5 +35,10 @@ class Sample:
             raise ValueError(f"{self.run} writes no text: its task is {type(run.task).__name__}, wanted a text task.")
         run = replace(run, given_params=run.folder.template())  # needs no corpus
         text = write(run.solution(), self.prompt, self.tokens, self.temperature, jax.random.key(self.seed))
-        console.print(self.prompt + text, highlight=False, soft_wrap=True, markup=False)
+        console.print(printable(self.prompt + text), highlight=False, soft_wrap=True, markup=False)
         return 0
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
