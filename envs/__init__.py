@@ -10,5 +10,6 @@ TASKS = {
     "projection": "evo.envs.projection:Projection",
     "brax": "evo.envs.brax:Brax",
     "maze": "evo.envs.maze:Maze",
+    "prompted": "evo.envs.language.prompted:Prompted",
     "custom": "evo.envs.custom:Custom",
 }

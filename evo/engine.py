@@ -150,6 +150,17 @@ class Engine:
 
         return jax.jit(program)
 
+    @cached_property
+    def measure(self) -> Callable | None:
+        """(moment, start, key) -> numbers about the solution, for people; None where the task has none to tell."""
+        task: Any = self.task  # `measure` is optional, so no part of the protocol
+        if not hasattr(task, "measure"):
+            return None
+        return jax.jit(lambda moment, start, key: task.measure(self._solution(moment), start, moment.task_state, key))
+
+    def _solution(self, moment: Moment) -> Params:
+        return self.strategy.solution(moment.state)
+
     def _keys(self, generation):
         return split(fold_in(self.key, generation), 2)
 

@@ -69,7 +69,7 @@ def run(
     book = Blank() if out is None else bound(Path(out), resume, keep, checkpoint_every, engine.pack)
     moment, rows = book.open(moment, text, engine, params)
     stopped = False
-    for reached, row in search(engine, moment, rows, generations, book, eval_every, eval_episodes):
+    for reached, row in search(engine, moment, params, rows, generations, book, eval_every, eval_episodes):
         moment = reached
         rows.append(row)
         if on_generation is not None:
@@ -96,6 +96,7 @@ def prepare(task, params, strategy, seed: int, runtime: runtimes.Runtime) -> tup
 def search(
     engine: Engine,
     moment: Moment,
+    start: Params,
     rows: list,
     generations: int,
     book: Book | Blank,
@@ -122,18 +123,21 @@ def search(
         total["steps"] += steps_of(evaluation)
         row = {"generation": generation} | summary(fitness) | total | {name: number(x) for name, x in info.items()}
         if eval_every and (generation + 1) % eval_every == 0:
-            row |= fresh(engine, moment, generation, eval_episodes)
+            row |= fresh(engine, moment, start, generation, eval_episodes)
         row["seconds"] = round(time.perf_counter() - began, 4)
         book.log(row)
         book.checkpoint(generation + 1, moment)
         yield moment, row
 
 
-def fresh(engine: Engine, moment: Moment, generation: int, episodes: int) -> dict[str, float]:
-    """How the solution does on luck that the search never saw: mean and standard deviation over episodes."""
+def fresh(engine: Engine, moment: Moment, start: Params, generation: int, episodes: int) -> dict[str, Any]:
+    """How the solution does on luck that the search never saw: mean and deviation over episodes, and what the task
+    measures of it."""
     key = jax.random.fold_in(jax.random.fold_in(engine.key, FRESH), generation)
     fitness = np.asarray(engine.evaluate(moment, jax.random.split(key, episodes)).fitness)
-    return {"eval_mean": float(fitness.mean()), "eval_std": float(fitness.std())}
+    measured = engine.measure(moment, start, key) if engine.measure else {}
+    row: dict[str, Any] = {name: number(x) for name, x in measured.items()}
+    return row | {"eval_mean": float(fitness.mean()), "eval_std": float(fitness.std())}
 
 
 def summary(fitness: np.ndarray) -> dict[str, float]:

@@ -29,7 +29,11 @@ class Evaluation(NamedTuple):
 
 @runtime_checkable
 class Task(Protocol):
-    """A task that brings its own parameters, or keeps a state between generations."""
+    """A task that brings its own parameters, or keeps a state between generations.
+
+    Optional: `measure(params, start, state, key) -> dict` of scalars about the solution, `start` being what the search
+    began with. They are columns of metrics.jsonl, in the rows where the solution is judged on fresh luck.
+    """
 
     def init(self, key: Key[Array, ""]) -> tuple[Params, State]:
         """Initial parameters of one member, and the state shared by all."""
