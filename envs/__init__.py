@@ -11,5 +11,6 @@ TASKS = {
     "brax": "evo.envs.brax:Brax",
     "maze": "evo.envs.maze:Maze",
     "prompted": "evo.envs.language.prompted:Prompted",
+    "text": "evo.envs.language.likelihood:Text",
     "custom": "evo.envs.custom:Custom",
 }

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+ANT_FEET = ("left_foot_geom", "right_foot_geom", "third_foot_geom", "fourth_foot_geom")
 FEET = {
-    "ant": ("left_foot_geom", "right_foot_geom", "third_foot_geom", "fourth_foot_geom"),
+    "ant": ANT_FEET,
+    "ant_trap": ANT_FEET,
     "halfcheetah": ("bfoot", "ffoot"),
     "hopper": ("foot_geom",),
     "humanoid": ("right_foot", "left_foot"),
@@ -22,6 +24,7 @@ FEET = {
 }
 WAYS = {  # the horizontal axes along which the torso can move
     "ant": ("x", "y"),
+    "ant_trap": ("x", "y"),
     "halfcheetah": ("x",),
     "hopper": ("x",),
     "humanoid": ("x", "y"),

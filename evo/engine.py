@@ -18,10 +18,10 @@ from jaxtyping import Array, Int, Key
 from evo.axes import split_axes
 from evo.express import Plan, express_dense, plan
 from evo.genome import Genome, concatenate, size
-from evo.random import fold_in, split
+from evo.random import fold_in, once, split
 from evo.runtime import Runtime
 from evo.strategy import Strategy
-from evo.task import Evaluation, Params, State, Task, as_evaluation
+from evo.task import Evaluation, Params, State, Task, Turn, as_evaluation, unit_of
 
 
 def judge(task: Task | Callable, state: State) -> Callable[[Params, Key[Array, ""]], Evaluation]:
@@ -57,8 +57,18 @@ class Moment(NamedTuple):
 
 
 def luck(key: Key[Array, ""], trial: Int[Array, "n"]) -> Key[Array, "n"]:
-    """Each member's luck: a function of its trial alone, so members of one trial share it."""
-    return jax.vmap(partial(fold_in, key))(trial)
+    """Each member's luck: a function of its trial alone, so members of one trial share it.
+
+    `once` keeps XLA from knowing the trials: where all are the same it would compile for ever.
+    """
+    return jax.vmap(partial(fold_in, key))(once(trial.astype(jnp.uint32)))
+
+
+def counted(evaluation: Evaluation, strategy: Any) -> Evaluation:
+    """The evaluation with a fitness that the strategy can take: whole numbers if it is `whole`, else float32."""
+    if getattr(strategy, "whole", False):
+        return evaluation
+    return evaluation._replace(fitness=evaluation.fitness.astype(jnp.float32))
 
 
 @jax.jit
@@ -75,6 +85,7 @@ class Engine:
     strategy: Strategy
     runtime: Runtime
     key: Key[Array, ""]  # of the run; every generation folds in its number
+    begun: Params = None  # what the search began with, for tasks that `measure` how far it came
 
     @cached_property
     def ask(self) -> Callable:
@@ -96,7 +107,8 @@ class Engine:
 
         def judged(moment, genome, luck):
             bases = self.strategy.bases(moment.state)
-            return runtime.map(judge(self.task, moment.task_state), self.strategy.noise, bases, genome, luck)
+            judged = runtime.map(judge(self.task, moment.task_state), self.strategy.noise, bases, genome, luck)
+            return counted(judged, self.strategy)
 
         return judged
 
@@ -131,6 +143,12 @@ class Engine:
         return jax.jit(self.strategy.unpack) if hasattr(self.strategy, "unpack") else lambda state: state
 
     @cached_property
+    def glimpse(self) -> Callable | None:
+        """state -> its archive without the rows: what is known of every cell; None where the strategy keeps none."""
+        keeps = getattr(self.strategy, "archive", None)
+        return None if keeps is None else jax.jit(lambda state: keeps(state)._replace(rows=()))
+
+    @cached_property
     def absorb(self) -> Callable:
         """(task state, aux) -> task state, after what a generation saw."""
         return jax.jit(self.task.absorb if isinstance(self.task, Task) else lambda state, aux: state)
@@ -146,7 +164,8 @@ class Engine:
 
         def program(moment, keys):
             params = self.strategy.solution(moment.state)
-            return jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys)
+            judged = jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys)
+            return judged._replace(fitness=judged.fitness.astype(jnp.float32) * unit_of(self.task))
 
         return jax.jit(program)
 
@@ -167,11 +186,15 @@ class Engine:
     def _ask(self, generation, state):
         key_ask, key_task = self._keys(generation)
         genome, trial = self.strategy.ask(key_ask, state)
-        return genome, luck(key_task, trial)
+        return genome, self._luck(key_task, trial)
 
     def _again(self, generation, state, genome, evaluation):
         key_ask, key_task = self._keys(generation)
         key_again = fold_in(key_ask, 0xA6A1)
         look: Any = self.strategy  # `again` is optional, so no part of the protocol
         genome, trial = look.again(key_again, state, genome, evaluation)
-        return genome, luck(key_task, trial)
+        return genome, self._luck(key_task, trial)
+
+    def _luck(self, key, trial):
+        own = luck(key, trial)
+        return Turn(own, trial.astype(jnp.int32)) if getattr(self.task, "turns", False) else own

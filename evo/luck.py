@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from evo.archive import Archive, Cells, Inserted, contest, occupied
+from evo.archive import Archive, Cells, occupied
 
 
 class Looks(NamedTuple):
@@ -44,6 +44,12 @@ def look(
     )
 
 
+def refiled(cells: Cells, fitness: Float[Array, "n"], descriptor: Float[Array, "n d"]) -> Bool[Array, "n"]:
+    """Who would be an elite of an archive that these alone were put in; a fitness of NaN never is."""
+    nobody = Archive((), jnp.full(cells.cells, -jnp.inf), jnp.zeros((cells.cells, len(cells.bounds))))
+    return cells.compare(nobody, fitness, descriptor).accepted
+
+
 def corrected(cells: Cells, archive: Archive, looks: Looks) -> dict[str, Array]:
     """The archive as the later looks see it: every elite moves to the cell of its mean descriptor, with its mean
     fitness, and the best in a cell counts (Flageat & Cully 2023). Elites that nobody has looked at again count as
@@ -56,13 +62,12 @@ def corrected(cells: Cells, archive: Archive, looks: Looks) -> dict[str, Array]:
     seen = seen & taken
     fitness = jnp.where(seen, looks.fitness, archive.fitness)
     descriptor = jnp.where(seen[:, None], looks.descriptor, archive.descriptor)
-    nobody = Archive((), jnp.full_like(archive.fitness, -jnp.inf), archive.descriptor)
-    moved: Inserted = contest(nobody, jnp.where(taken, cells.cell(descriptor)[0], cells.cells), fitness)
-    best, count = moved.accepted, jnp.maximum(seen.sum(dtype=jnp.int32), 1).astype(jnp.float32)
+    best = refiled(cells.surface, jnp.where(taken, fitness, jnp.nan), descriptor)
+    count = jnp.maximum(seen.sum(dtype=jnp.int32), 1).astype(jnp.float32)
     apart = jnp.sqrt(((archive.descriptor - looks.descriptor) ** 2).sum(-1))
     return {
         "corrected_qd_score": jnp.where(best, fitness - jnp.float32(cells.offset), 0.0).sum(),
-        "corrected_coverage": best.sum(dtype=jnp.int32).astype(jnp.float32) / taken.shape[0],
+        "corrected_coverage": best.sum(dtype=jnp.int32).astype(jnp.float32) / cells.surface.cells,
         "looked": seen.sum(dtype=jnp.int32).astype(jnp.float32)
         / jnp.maximum(taken.sum(dtype=jnp.int32), 1).astype(jnp.float32),
         "luck": jnp.where(seen, archive.fitness - looks.fitness, 0.0).sum() / count,

@@ -18,11 +18,16 @@ Watch = Callable[[dict[str, Any]], None]  # is given each generation's row of me
 
 
 @contextmanager
-def watching(console: Console, generations: int, quiet: bool = False) -> Iterator[Watch]:
-    """A watcher of a run of `generations`; silent if `quiet`."""
+def watching(console: Console, generations: int, quiet: bool = False, curves: bool = False) -> Iterator[Watch]:
+    """A watcher of a run of `generations`; silent if `quiet`, with small curves in a terminal if `curves`."""
     recent: deque[tuple[float, dict[str, Any]]] = deque(maxlen=WINDOW)
     if quiet:
         yield lambda row: None
+    elif curves and console.is_terminal:
+        from evo.watch import live
+
+        with live(console, generations, recent) as show_curves:
+            yield show_curves
     elif console.is_terminal:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20))
         with Progress(*columns, console=console) as live:

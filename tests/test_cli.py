@@ -144,7 +144,7 @@ def test_a_users_own_error_keeps_its_traceback(tmp_path, capsys):
 
 def test_a_stopped_run_goes_on_to_the_same_end(sphere, tmp_path, monkeypatch, capsys):
     @contextlib.contextmanager
-    def killed(console, generations, quiet):
+    def killed(*how):
         yield lambda row: signal.raise_signal(signal.SIGTERM) if row["generation"] == 2 else None
 
     command = [*SPHERE, "--generations", "6", "--out", str(tmp_path / "run")]

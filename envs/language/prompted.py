@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from evo.envs.language.generate import Completions, Prompts, check_length, gener
 from evo.envs.language.pretrained import Pretrained
 from evo.envs.language.questions import Question, Questions, Sums
 from evo.envs.language.reward import Asked, Match, Reward, Verified, table_of, total
-from evo.task import Evaluation
+from evo.task import Evaluation, Turn
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Prompted:
     A member answers `prompts` questions, which its luck draws: members of one group share them, and the two of a pair
     do. Each is answered `tries` times and the best counts (pass@k; then `temperature` should be above 0). A completion
     ends with the model's end token or after `new` tokens. `rewards` add up; left out, it is the questions' own check.
-    The last `held_out` share of the questions is never trained on: `measure` judges on `judged` of them.
+    The last `held_out` share of the questions is never trained on: on a key alone, as `evo eval` does, a member is
+    judged there, and `measure` judges on the first `judged` of them.
     """
 
     model: Pretrained = Pretrained()
@@ -41,6 +42,8 @@ class Prompted:
     temperature: float = 0.0
     held_out: float = 0.2
     judged: int = 64
+
+    turns: ClassVar[bool] = True
 
     def __post_init__(self):
         least = {"prompts": 1, "tries": 1, "new": 1, "judged": 1, "temperature": 0}
@@ -63,8 +66,9 @@ class Prompted:
         return self.model.checkpoint.params, ()
 
     def evaluate(self, params, state, key):
-        key_pick, key_write = jax.random.split(key)
-        rows = jax.random.choice(key_pick, self.split, (self.prompts,), replace=False)
+        key_pick, key_write = jax.random.split(key.key if isinstance(key, Turn) else key)
+        first, last = (0, self.split) if isinstance(key, Turn) else (self.split, len(self._asked.questions))
+        rows = first + jax.random.choice(key_pick, last - first, (self.prompts,), replace=last - first < self.prompts)
         scores, written = self.answered(params, rows, key_write)
         return Evaluation(scores.max(1).mean(), aux={"steps": written.length.sum()})
 

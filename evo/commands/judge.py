@@ -80,11 +80,12 @@ def judge(run: Run, episodes: int):
     import jax
 
     from evo.engine import judge as judge_of
+    from evo.task import unit_of
 
     keys = jax.random.split(jax.random.fold_in(jax.random.key(run.config["seed"]), FRESH), episodes)
     one = judge_of(run.task, run.task_state())
     scores = jax.jit(lambda params: jax.vmap(lambda key: one(params, key).fitness)(keys))
-    return lambda params: np.asarray(scores(params), np.float64)
+    return lambda params: np.asarray(scores(params), np.float64) * unit_of(run.task)
 
 
 def estimate(scores: np.ndarray) -> Estimate:

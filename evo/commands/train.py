@@ -36,6 +36,7 @@ class Run:
         UseAppendAction[tuple[str, ...]], arg(metavar="LOGGER", help="tensorboard or wandb, besides metrics.jsonl.")
     ] = ()
     quiet: Annotated[bool, arg(help="Show no progress.")] = False
+    watch: Annotated[bool, arg(help="Show small curves in the terminal while it runs.")] = False
     overrides: Suppress[tuple[tuple[str, str], ...]] = ()
 
     def __call__(self, console: Console) -> int:
@@ -47,7 +48,7 @@ class Run:
         config = dump(experiment)
         if self._goes_on(out, config):
             console.print(f"going on with {out}", highlight=False)
-        status, result = train(experiment, out, config, console, self.quiet)
+        status, result = train(experiment, out, config, console, self.quiet, self.watch)
         if status:
             stood = f"stopped after {len(result.metrics['generation'])} of {experiment.generations} generations"
             again = shlex.join(["evo", "run", self.config, "--out", str(out), "--resume", *self._words()])
@@ -74,17 +75,19 @@ class Run:
         return there
 
 
-def train(experiment: Experiment, out: Path, config: str, console: Console, quiet: bool) -> tuple[int, Any]:
+def train(
+    experiment: Experiment, out: Path, config: str, console: Console, quiet: bool, curves: bool = False
+) -> tuple[int, Any]:
     """Run with progress and loggers; the exit status, 128 + signal where one ended it, and what `evo.run` returned."""
     from evo.experiment import FREE, parse
     from evo.loggers import logging
     from evo.progress import watching
     from evo.run import run
 
-    settings = {name: getattr(experiment, name) for name in (*FREE[:-1], "seed")}
+    settings = {name: getattr(experiment, name) for name in (*FREE[:-1], "seed", "fuse")}
     with (
         logging(experiment.log, out, parse(config, "config")) as log,
-        watching(console, experiment.generations, quiet) as watch,
+        watching(console, experiment.generations, quiet, curves) as watch,
         interruptible(console) as signals,
     ):
 
