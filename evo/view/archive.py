@@ -121,7 +121,9 @@ def summary(data: ArchiveData) -> str:
     score = (fit - data.offset).sum()
     share = 100 * len(fit) / len(fitness)
     best = fit.max() + 0.0  # no -0
-    return f"coverage {share:.1f} % ({len(fit):,} of {len(fitness):,})  ·  QD score {score:,.6g}  ·  best {best:.6g}"
+    return (
+        f"coverage {share:.1f} % ({len(fit):,} of {len(fitness):,})  ·  QD score {score:,.6g}  ·  best {best:.6g}"
+    )
 
 
 def folded(data: ArchiveData, axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:

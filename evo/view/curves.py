@@ -83,7 +83,9 @@ def curves(
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def curve(runs: Sequence[tuple[str, Columns]], ax: Axes, y: str = "fitness", x: str = "generation", statistic="median"):
+def curve(
+    runs: Sequence[tuple[str, Columns]], ax: Axes, y: str = "fitness", x: str = "generation", statistic="median"
+):
     """Draw one panel of `curves`, one column of runs, into an axes."""
     chosen(runs, x, y)
     _drawn(ax, grouped(runs), x, y, statistic)

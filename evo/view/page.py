@@ -88,7 +88,9 @@ def content(exhibit: Exhibit, live: bool = False) -> dict[str, Any]:
     }
 
 
-def past(data: ArchiveData, members: Int[np.ndarray, "r"] | None, first: int = 0, whole: bool = True) -> dict[str, Any]:
+def past(
+    data: ArchiveData, members: Int[np.ndarray, "r"] | None, first: int = 0, whole: bool = True
+) -> dict[str, Any]:
     """The arrivals from the `first` on for the page; of an archive without a past, its elites, as if from the start."""
     rows = elites(data) if data.past is None else data.past
     family = parents(rows)
