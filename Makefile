@@ -19,11 +19,16 @@ run: $(READY)  ## train a hopper with EGGROLL (minutes), draw its learning curve
 
 test: check wheel readme  ## all that .ci/run runs
 
-check: $(READY)  ## format, lint, types, tests
+check: $(READY) browser  ## format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(MAKE) --no-print-directory types
 	$(BIN)/pytest -q -n 2 -m "not slow"
+
+browser:  ## chromium, for the tests of pages, by apt where it is missing and we may
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get \
+		>/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		chromium >/dev/null; } || echo 'no chromium: the tests of pages are left out (apt-get install chromium)'
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/pytest -q -m slow
@@ -52,7 +57,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW)' || \
 		{ echo 'wanted Python 3.11 or later; name one: make PYTHON=/path/to/python3'; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,tensorboard]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,tensorboard,lm,view]' -c constraints.txt
 	touch $@
 
-.PHONY: help run test check test-slow types wheel readme bench clean
+.PHONY: help run test check browser test-slow types wheel readme bench clean

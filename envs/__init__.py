@@ -11,5 +11,7 @@ TASKS = {
     "brax": "evo.envs.brax:Brax",
     "maze": "evo.envs.maze:Maze",
     "gymnasium": "evo.envs.gymnasium:Gymnasium",
+    "prompted": "evo.envs.language.prompted:Prompted",
+    "text": "evo.envs.language.likelihood:Text",
     "custom": "evo.envs.custom:Custom",
 }

@@ -56,14 +56,21 @@ class Arm:
         return state
 
     def scene(self, params, state, key):
-        """The arm as it stands: one frame of capsules."""
+        """The arm as it stands, its foot and its reach: one frame, seen from above."""
         ends = np.concatenate([np.full((1, 2), 0.5), np.asarray(links(params))])
         middle, along = (ends[1:] + ends[:-1]) / 2, ends[1:] - ends[:-1]
         half, zero = np.arctan2(along[:, 1], along[:, 0]) / 2, np.zeros(self.joints)
         lying = (np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0)  # a capsule along x
         size = (0.1 / self.joints, 0.25 / self.joints)
+        angle = np.linspace(0, 2 * np.pi, 120, endpoint=False)
+        reach = [(0.5 + 0.5 * np.cos(a), 0.5 + 0.5 * np.sin(a), -0.02) for a in angle.tolist()]
         return Scene(
-            [Shape("capsule", body, rotation=lying, size=size) for body in range(self.joints)],
+            [
+                *(Shape("capsule", body, rotation=lying, size=size) for body in range(self.joints)),
+                *(Shape("sphere", -1, place, size=(0.003,), color="#8a94a0") for place in reach),
+                Shape("cylinder", -1, (0.5, 0.5, 0.0), size=(0.2 / self.joints, 0.03), color="#5b6775"),
+                Shape("sphere", -1, (*ends[-1].tolist(), 0.03), size=(0.12 / self.joints,), color="#dd8452"),
+            ],
             np.column_stack([middle, zero])[None],
             np.column_stack([np.cos(half), zero, zero, np.sin(half)])[None],
             dt=1.0,

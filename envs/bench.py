@@ -152,9 +152,9 @@ class Bench:
             signal.signal(signal.SIGALRM, before)
 
     def _begin(self, row: int, seed: int):
-        self.now[:] = row, time.perf_counter()
         if self.envs[row] is None:
             self.envs[row] = self.make()
+        self.now[:] = row, time.perf_counter()
         x, self.infos[row] = self.envs[row].reset(seed=seed)
         self.windows.seen[row] = self.rules.senses.read(x)
         self.spent[row] += time.perf_counter() - self.now[1]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from evo.envs.brax_descriptors import Descriptor, descriptor
+from evo.envs.brax_trap import trapped
 from evo.envs.foreign import lenient, quiet
 from evo.envs.moments import add, merge, normalise, nothing, pool
 from evo.envs.networks import MLP, Network
@@ -22,6 +23,7 @@ from evo.task import Evaluation
 
 ENVS = (
     "ant",
+    "ant_trap",
     "fast",
     "halfcheetah",
     "hopper",
@@ -34,6 +36,14 @@ ENVS = (
     "walker2d",
 )
 BACKENDS = ("spring", "positional", "generalized", "mjx")
+FORWARD = {  # what Brax's metrics call the part of the reward that is for moving forward
+    "ant": "forward_reward",
+    "ant_trap": "forward_reward",
+    "halfcheetah": "reward_run",
+    "hopper": "reward_forward",
+    "humanoid": "forward_reward",
+    "walker2d": "reward_forward",
+}
 SQUASHES = {"tanh": jnp.tanh, "clip": lambda x: jnp.clip(x, -1, 1)}
 
 
@@ -62,6 +72,8 @@ class Brax:
     would pay it to the end; none of that episode's observations are counted.
     `descriptor`: "feet" (share of live time that each foot is on the floor), "position" (the torso's final x-y, in
     metres), "velocity" (its mean, m/s); averaged over episodes. `descriptor_limit` bounds the last two at +- itself.
+    Without `forward` the reward for moving forward is left out: to be filed by where it goes, whichever way. `ant_trap`
+    is the ant in front of a U-shaped trap (see `evo.envs.brax_trap`).
     """
 
     env: str = "hopper"
@@ -74,9 +86,12 @@ class Brax:
     normalise: bool = True
     descriptor: str | None = None
     descriptor_limit: float | None = None
+    forward: bool = True
 
     def __post_init__(self):
         _check_env(self.env, self.backend)
+        if not self.forward and self.env not in FORWARD:
+            raise ValueError(f"{self.env} doesn't reward moving forward; the envs that do: {', '.join(FORWARD)}.")
         if self.squash not in SQUASHES:
             raise ValueError(f"unknown squash {self.squash!r}; {nearest(self.squash, SQUASHES)}")
         for name in ("episode_length", "episodes"):
@@ -149,7 +164,8 @@ class Brax:
         action = self.action(output, None if key is None else jax.random.fold_in(key, life.steps))
         with lenient():
             world = env.step(life.world, action)
-        reward = life.reward + jnp.where(jnp.isfinite(world.obs).all(), world.reward, jnp.nan)
+        gained = world.reward if self.forward else world.reward - world.metrics[FORWARD[self.env]]
+        reward = life.reward + jnp.where(jnp.isfinite(world.obs).all(), gained, jnp.nan)
         return Life(world, memory, life.steps + 1, reward, seen, watched)
 
     def action(self, output: Float[Array, "..."], key: Key[Array, ""] | None) -> Float[Array, "a"]:
@@ -177,6 +193,8 @@ def environment(env: str, backend: str) -> Any:
         told = mujoco.get_mju_user_warning()
         mujoco.set_mju_user_warning(lambda text: None)  # deprecated tags in the model files
         try:
+            if env == "ant_trap":
+                return trapped(envs.get_environment("ant", backend=backend))
             return envs.get_environment(env, **({} if env == "fast" else {"backend": backend}))
         finally:
             mujoco.set_mju_user_warning(told)

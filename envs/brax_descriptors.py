@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+ANT_FEET = ("left_foot_geom", "right_foot_geom", "third_foot_geom", "fourth_foot_geom")
 FEET = {
-    "ant": ("left_foot_geom", "right_foot_geom", "third_foot_geom", "fourth_foot_geom"),
+    "ant": ANT_FEET,
+    "ant_trap": ANT_FEET,
     "halfcheetah": ("bfoot", "ffoot"),
     "hopper": ("foot_geom",),
     "humanoid": ("right_foot", "left_foot"),
@@ -22,6 +24,7 @@ FEET = {
 }
 WAYS = {  # the horizontal axes along which the torso can move
     "ant": ("x", "y"),
+    "ant_trap": ("x", "y"),
     "halfcheetah": ("x",),
     "hopper": ("x",),
     "humanoid": ("x", "y"),
@@ -76,7 +79,7 @@ class Feet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(name.removesuffix("_geom").replace("_", " ") + " contact" for name in self.geoms)
+        return tuple(name.removesuffix("_geom").replace("_", " ") + " contact (share of time)" for name in self.geoms)
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
@@ -98,7 +101,7 @@ class Position:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"final {way}" for way in self.ways)
+        return tuple(f"final {way} (m)" for way in self.ways)
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
@@ -120,7 +123,7 @@ class Velocity:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"mean velocity {way}" for way in self.ways)
+        return tuple(f"mean velocity {way} (m/s)" for way in self.ways)
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:

@@ -30,7 +30,7 @@ from evo.registry import nearest
 from evo.runtime import host_memory
 from evo.slots import Slots
 from evo.task import Evaluation
-from evo.view.film import Film
+from evo.view.scene import Film
 
 SHARE = 0.25  # of the free memory that slots may take
 
@@ -137,7 +137,7 @@ class Gymnasium:
         memory, output = self.policy.apply(params, memory, x)
         return memory, self.motor.act(output, key)
 
-    def film(self, params, state, key) -> Film:
+    def scene(self, params, state, key) -> Film:
         """One episode of one member, as its world draws it."""
         seeds, keys = drawn(key[None], 1)
         env = attempt(partial(self.world.make, True), self.env)
@@ -209,14 +209,15 @@ def shot(task: Gymnasium, env: Any, params: Any, state: Any, seed: int, key: Any
     """The film of an episode in a world that can be looked at."""
     act = jax.jit(lambda memory, x, step: task.act(params, state, memory, x, fold_in(fold_in(key, 0), step)))
     memory, (x, _) = task.policy.start(params), env.reset(seed=seed)
-    frames, over, step = [picture(env, task.env)], False, 0
+    frames, rewards, over, step = [picture(env, task.env)], [0.0], False, 0
     while not over and step < (task.episode_length or math.inf):
         x = np.asarray(task.senses.read(x)).astype(task.senses.dtype)
         memory, action = act(memory, x, step)
-        x, _, ended, cut, _ = env.step(task.motor.rows(np.asarray(action)[None])[0])
+        x, reward, ended, cut, _ = env.step(task.motor.rows(np.asarray(action)[None])[0])
         frames.append(picture(env, task.env))
+        rewards.append(float(reward))
         over, step = ended or cut, step + 1
-    return Film(np.stack(frames), 1 / env.metadata.get("render_fps", 30))
+    return Film(np.stack(frames), 1 / env.metadata.get("render_fps", 30), np.array(rewards), task.env)
 
 
 def picture(env: Any, name: str) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Archives: the best member found for every kind of behaviour.
 
 An archive is cells; a cell holds one elite or is empty. A verb (`Grid`, `evo.cvt.CVT`) says which cell a descriptor
-belongs to; who moves in and how is the same for all: `insert`, which is `contest`, then `settle`.
+belongs to; who moves in and how is the same for all: `insert`, which is `contest`, then `settle`. `evo.unstructured`
+has no cells, only elites a distance apart; `evo.deep` keeps several elites a cell.
 Axes: `n` newcomers, `c` cells, `d` descriptor.
 """
 
@@ -51,7 +52,7 @@ class Inserted(NamedTuple):
 
 
 class Cells(Protocol):
-    """A way to divide descriptors into cells: `Grid` or `evo.cvt.CVT`."""
+    """What an archive is: `Grid`, `evo.cvt.CVT`, `evo.unstructured.Unstructured`, or a `evo.deep.Deep` one of these."""
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]: ...
@@ -71,11 +72,20 @@ class Cells(Protocol):
     @property
     def cells(self) -> int: ...
 
-    def cell(self, descriptor: Float[Array, "n d"] | None) -> tuple[Int[Array, "n"], Bool[Array, "n"]]:
-        """The cell of each descriptor, `cells` (none) where it isn't finite or refused; whether it is out of bounds."""
+    @property
+    def surface(self) -> Cells:
+        """The archive that is shown: this one, or what is left of it at one elite a cell."""
+        ...
+
+    def top(self, archive: Archive) -> Archive:
+        """The archive of `surface`."""
         ...
 
     def init(self, row: Any, record: Any = None) -> Archive: ...
+
+    def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Float[Array, "n d"] | None) -> Inserted:
+        """What would become of these newcomers, and where those that move in go."""
+        ...
 
     def insert(self, archive: Archive, fitness, descriptor, rows: Rows, record: Any = None): ...
 
@@ -125,6 +135,17 @@ class Grid:
         place = jnp.clip(place, 0.0, shape[None] - 1).astype(jnp.int32)
         strides = np.cumprod([1, *self.shape[:0:-1]])[::-1].astype(np.int32)
         return filed(self, descriptor, (place * strides[None]).sum(-1))
+
+    @property
+    def surface(self) -> Grid:
+        return self
+
+    def top(self, archive: Archive) -> Archive:
+        return archive
+
+    def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Array | None) -> Inserted:
+        """Each newcomer against its cell's tenant and its rivals in the batch; see `contest`."""
+        return compared(self, archive, fitness, *self.cell(descriptor))
 
     def insert(
         self,
@@ -203,13 +224,17 @@ def insert(cells: Cells, archive: Archive, fitness, descriptor, rows, record: An
     or descriptor that isn't finite never enters. Give the archive away (`donate_argnums`) and it costs as much as the
     newcomers, not as much as the archive. `rows` and `record` as in `settle`.
     """
-    cell, outside = cells.cell(descriptor)
-    inserted = contest(archive, cell, fitness, cells.offset)
-    inserted = inserted._replace(outside=outside & jnp.isfinite(fitness))
+    inserted = cells.compare(archive, fitness, descriptor)
     archive = settle(archive, inserted, fitness, descriptor, rows, record)
     if cells.learning_rate is not None:
         archive = archive._replace(threshold=anneal(archive, inserted, fitness, cells.learning_rate))
     return archive, inserted
+
+
+def compared(cells: Cells, archive: Archive, fitness: Float[Array, "n"], cell: Int[Array, "n"], outside) -> Inserted:
+    """The `contest` of newcomers that belong to these cells, and which of them are out of bounds."""
+    inserted = contest(archive, cell, fitness, cells.offset)
+    return inserted._replace(outside=outside & jnp.isfinite(fitness))
 
 
 def contest(archive: Archive, cell: Int[Array, "n"], fitness: Float[Array, "n"], offset: float = 0.0) -> Inserted:

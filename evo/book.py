@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from evo.archive import Archive
 from evo.checkpoint import Checkpoints, flatten, unflatten
 from evo.engine import Engine, Moment
 from evo.express import Plan
@@ -60,6 +61,10 @@ class Book:
             arrays |= state
         self.folder.records.append(generation, arrays)
 
+    def follow(self, generation: int, before: Archive, after: Archive):
+        """Keep who moved into the archive."""
+        self.folder.arrivals.append(generation, before, after)
+
     def lose(self, generation: int, lost: list[Lost]):
         """Write down who was lost, and why."""
         tell(generation, lost)
@@ -89,26 +94,37 @@ class Book:
         self.checkpoints.finish()
         return f"the state before it is kept in {self.folder.path / 'checkpoints' / str(generation)}."
 
-    def _resume(self, moment: Moment, engine: Engine) -> tuple[Moment, list[dict[str, Any]]]:
-        done = min(len(self.folder.rows()), len(self.folder.records))
-        found = self.checkpoints.latest(done)
+    def latest(self, up_to: int, like: Moment, engine: Engine) -> tuple[int, Moment]:
+        """The last whole checkpoint that isn't above a generation, and what it keeps. Raises where there is none."""
+        found = self.checkpoints.latest(up_to)
         if found is None:
             raise ValueError(f"{self.folder.path} has no checkpoint that can be read; start again in another folder.")
         generation, arrays = found
+        shapes = jax.eval_shape(self.pack, like)
+        packed = jax.device_put(unflatten(arrays, shapes), engine.runtime.everywhere)
+        return generation, packed._replace(state=engine.unpack(packed.state))
+
+    def _resume(self, moment: Moment, engine: Engine) -> tuple[Moment, list[dict[str, Any]]]:
+        done = min(len(self.folder.rows()), len(self.folder.records))
+        generation, moment = self.latest(done, moment, engine)
         self.checkpoints.cut(generation)
         self.folder.cut(generation)
-        packed = jax.device_put(unflatten(arrays, self.pack(moment)), engine.runtime.everywhere)
-        return packed._replace(state=engine.unpack(packed.state)), self.folder.rows()
+        return moment, self.folder.rows()
 
 
 @dataclass(frozen=True)
 class Blank:
     """The book of a run without a folder: nothing is written down."""
 
+    every: int = 0  # never
+
     def open(self, moment: Moment, config: str, engine: Engine, params: Params) -> tuple[Moment, list[dict[str, Any]]]:
         return moment, []
 
     def record(self, generation: int, evaluation: Evaluation, task_state: Any):
+        pass
+
+    def follow(self, generation: int, before: Archive, after: Archive):
         pass
 
     def lose(self, generation: int, lost: list[Lost]):
@@ -122,6 +138,9 @@ class Blank:
 
     def close(self, generation: int, moment: Moment, solution: Params):
         pass
+
+    def latest(self, up_to: int, like: Moment, engine: Engine) -> tuple[int, Moment] | None:
+        return None
 
     def where(self, generation: int) -> str:
         return "check the task's arithmetic, or lower `sigma`."

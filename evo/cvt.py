@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from evo.archive import Archive, Inserted, Outside, Rows, check, checked, empty, filed, insert
+from evo.archive import Archive, Inserted, Outside, Rows, check, checked, compared, empty, filed, insert
 
 SAMPLES = 100_000  # points that the centroids are the means of, at least; ten a cell where there are many cells
 ROUNDS = 30  # of Lloyd's algorithm, at most
@@ -68,6 +68,17 @@ class CVT:
         table = buckets(self.cells, self.bounds, self.seed)
         found = brute(self.centroids, within) if table is None else looked_up(table, within, self.bounds)
         return filed(self, descriptor, found)
+
+    @property
+    def surface(self) -> CVT:
+        return self
+
+    def top(self, archive: Archive) -> Archive:
+        return archive
+
+    def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Array | None) -> Inserted:
+        """Each newcomer against its cell's tenant and its rivals in the batch; see `evo.archive.contest`."""
+        return compared(self, archive, fitness, *self.cell(descriptor))
 
     def insert(
         self,

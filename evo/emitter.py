@@ -12,10 +12,22 @@ from jaxtyping import Array, Float, Int, Key
 
 from evo.archive import Archive, Cells, Inserted, Rows
 from evo.genome import Genome
+from evo.luck import Looks
 from evo.runtime import Runtime
 from evo.task import Params
 
 State = Any  # a NamedTuple of arrays
+
+
+class Record(NamedTuple):
+    """What an archive keeps of each elite beside its parameters."""
+
+    generation: Int[Array, "c"]  # when it moved in, from 0
+    emitter: Int[Array, "c"]  # which one made it, counted from 0
+    parents: Int[
+        Array, "c p"
+    ]  # the rows it was made of, as they were then; from `cells` on, the emitters' own; -1: none
+    looks: Looks | None  # what it showed when it was judged again
 
 
 class Offspring(NamedTuple):

@@ -19,10 +19,10 @@ from evo.axes import split_axes
 from evo.express import Plan, express_dense, plan
 from evo.genome import Genome, concatenate, size
 from evo.host import Host, HostTask, Judge, Lost, alone, everyone, stands
-from evo.random import fold_in, split
+from evo.random import fold_in, once, split
 from evo.runtime import Runtime
 from evo.strategy import Strategy
-from evo.task import Evaluation, Params, State, Task, as_evaluation
+from evo.task import Evaluation, Params, State, Task, Turn, as_evaluation, unit_of
 
 Judged = tuple[Genome, Evaluation, list[Lost]]
 
@@ -34,7 +34,7 @@ def judge(task: Any, state: State) -> Callable[[Params, Key[Array, ""]], Evaluat
     return lambda params, key: as_evaluation(task(params, key))
 
 
-def start(task: Task | Callable, params: Params | None, key: Key[Array, ""]) -> tuple[Params, State]:
+def start(task: Task | HostTask | Callable, params: Params | None, key: Key[Array, ""]) -> tuple[Params, State]:
     """Initial parameters (the user's, where given) and the task's state."""
     made, state = jax.jit(task.init)(key) if stands(task) else (None, ())
     if made is None and params is None:
@@ -42,7 +42,7 @@ def start(task: Task | Callable, params: Params | None, key: Key[Array, ""]) -> 
     return made if params is None else params, state
 
 
-def settle(strategy: Any, task: Task | Callable, params: Params, state: State) -> Any:
+def settle(strategy: Any, task: Task | HostTask | Callable, params: Params, state: State) -> Any:
     """The strategy with its noise planned for these parameters as this task uses them."""
     if not hasattr(strategy, "noise") or isinstance(strategy.noise, Plan):
         return strategy
@@ -61,8 +61,18 @@ class Moment(NamedTuple):
 
 
 def luck(key: Key[Array, ""], trial: Int[Array, "n"]) -> Key[Array, "n"]:
-    """Each member's luck: a function of its trial alone, so members of one trial share it."""
-    return jax.vmap(partial(fold_in, key))(trial)
+    """Each member's luck: a function of its trial alone, so members of one trial share it.
+
+    `once` keeps XLA from knowing the trials: where all are the same it would compile for ever.
+    """
+    return jax.vmap(partial(fold_in, key))(once(trial.astype(jnp.uint32)))
+
+
+def counted(evaluation: Evaluation, strategy: Any) -> Evaluation:
+    """The evaluation with a fitness that the strategy can take: whole numbers if it is `whole`, else float32."""
+    if getattr(strategy, "whole", False):
+        return evaluation
+    return evaluation._replace(fitness=evaluation.fitness.astype(jnp.float32))
 
 
 @jax.jit
@@ -79,6 +89,7 @@ class Engine:
     strategy: Strategy
     runtime: Runtime
     key: Key[Array, ""]  # of the run; every generation folds in its number
+    begun: Params = None  # what the search began with, for tasks that `measure` how far it came
 
     @cached_property
     def ask(self) -> Callable:
@@ -100,7 +111,8 @@ class Engine:
 
         def judged(moment, genome, luck):
             bases = self.strategy.bases(moment.state)
-            return runtime.map(judge(self.task, moment.task_state), self.strategy.noise, bases, genome, luck)
+            judged = runtime.map(judge(self.task, moment.task_state), self.strategy.noise, bases, genome, luck)
+            return counted(judged, self.strategy)
 
         return judged
 
@@ -170,6 +182,12 @@ class Engine:
         return jax.jit(self.strategy.unpack) if hasattr(self.strategy, "unpack") else lambda state: state
 
     @cached_property
+    def glimpse(self) -> Callable | None:
+        """state -> its archive without the rows: what is known of every cell; None where the strategy keeps none."""
+        keeps = getattr(self.strategy, "archive", None)
+        return None if keeps is None else jax.jit(lambda state: keeps(state)._replace(rows=()))
+
+    @cached_property
     def absorb(self) -> Callable:
         """(task state, aux) -> task state, after what a generation saw."""
         return jax.jit(self.task.absorb if stands(self.task) else lambda state, aux: state)
@@ -188,9 +206,21 @@ class Engine:
 
         def program(moment, keys):
             params = self.strategy.solution(moment.state)
-            return jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys)
+            judged = jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys)
+            return judged._replace(fitness=judged.fitness.astype(jnp.float32) * unit_of(self.task))
 
         return jax.jit(program)
+
+    @cached_property
+    def measure(self) -> Callable | None:
+        """(moment, start, key) -> numbers about the solution, for people; None where the task has none to tell."""
+        task: Any = self.task  # `measure` is optional, so no part of the protocol
+        if not hasattr(task, "measure"):
+            return None
+        return jax.jit(lambda moment, start, key: task.measure(self._solution(moment), start, moment.task_state, key))
+
+    def _solution(self, moment: Moment) -> Params:
+        return self.strategy.solution(moment.state)
 
     def _keys(self, generation):
         return split(fold_in(self.key, generation), 2)
@@ -198,11 +228,15 @@ class Engine:
     def _ask(self, generation, state):
         key_ask, key_task = self._keys(generation)
         genome, trial = self.strategy.ask(key_ask, state)
-        return genome, luck(key_task, trial)
+        return genome, self._luck(key_task, trial)
 
     def _again(self, generation, state, genome, evaluation):
         key_ask, key_task = self._keys(generation)
         key_again = fold_in(key_ask, 0xA6A1)
         look: Any = self.strategy  # `again` is optional, so no part of the protocol
         genome, trial = look.again(key_again, state, genome, evaluation)
-        return genome, luck(key_task, trial)
+        return genome, self._luck(key_task, trial)
+
+    def _luck(self, key, trial):
+        own = luck(key, trial)
+        return Turn(own, trial.astype(jnp.int32)) if getattr(self.task, "turns", False) else own

@@ -24,6 +24,7 @@ def to_pyribs(cells: Cells, archive: Archive) -> Any:
     common["qd_score_offset"] = cells.offset
     if cells.learning_rate is not None:
         common |= {"learning_rate": cells.learning_rate, "threshold_min": cells.threshold_min}
+    made: Any
     if isinstance(cells, Grid):
         made = GridArchive(dims=cells.shape, **common)
     elif isinstance(cells, CVT):

@@ -17,7 +17,16 @@ from evo.schema import build_fields, spelled, unbuild
 from evo.strategy import Strategy
 from evo.task import Task
 
-LEAST = {"generations": 1, "seed": 0, "chunk": 1, "devices": 1, "checkpoint_every": 1, "keep": 1, "eval_every": 0}
+LEAST = {
+    "generations": 1,
+    "seed": 0,
+    "chunk": 1,
+    "devices": 1,
+    "fuse": 1,
+    "checkpoint_every": 1,
+    "keep": 1,
+    "eval_every": 0,
+}
 LEAST |= {"eval_episodes": 1}
 FREE = ("generations", "chunk", "devices", "checkpoint_every", "keep", "eval_every", "eval_episodes", "log")
 
@@ -27,8 +36,9 @@ class Experiment:
     """Everything that decides a run.
 
     `chunk` is how many members are evaluated at a time (None: as many as fit the memory), `devices` how many share
-    them (None: all there are), `keep` how many checkpoints stay, `eval_every` how many generations lie between
-    evaluations of the solution on fresh luck (0: none), `log` where metrics go besides metrics.jsonl.
+    them (None: all there are), `fuse` how many generations are one program, `keep` how many checkpoints stay,
+    `eval_every` how many generations lie between evaluations of the solution on fresh luck (0: none), `log` where
+    metrics go besides metrics.jsonl.
     """
 
     task: Task
@@ -37,6 +47,7 @@ class Experiment:
     seed: int = 0
     chunk: int | None = None
     devices: int | None = 1
+    fuse: int = 1
     checkpoint_every: int = 10
     keep: int = 3
     eval_every: int = 0

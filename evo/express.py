@@ -19,8 +19,9 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from evo.genome import Genome, expand, size
+from evo.integer import Integer
 from evo.lazy import Lazy, densify
-from evo.leaf import path_of
+from evo.leaf import is_whole, path_of, shifted
 from evo.noise import Frozen, LowRank, Noise
 from evo.random import fold_in
 
@@ -83,10 +84,16 @@ class Leaf:
         if isinstance(self.noise, Frozen) or keys.shape[0] == 0:
             return base
         shape = base.shape
-        scale = scale.astype(base.dtype)
+        wide, scale = scale, scale.astype(base.dtype)
         matrix = self.matrix(shape)
         factors = [self.noise.factors(key, matrix, base.dtype) for key in keys]
         thin = [f for f in factors if f is not None]
+        if not thin and isinstance(self.noise, Integer):
+            fine = [s * self.noise.dense(key, matrix) for key, s in zip(keys, wide, strict=True)]
+            return shifted(base, self.unmatrix(functools.reduce(jnp.add, fine), shape))
+        if not thin and len(keys) == 1 and len(shape) > 1 and max(shape) == base.size:
+            line = self.unmatrix(self.noise.dense(keys[0], matrix, base.dtype), shape)
+            return Lazy(base, line[..., None], scale.reshape([1] * (len(shape) + 1)))  # one row or column: a factor
         if not thin:
             return jax.lax.fori_loop(
                 0,
@@ -137,7 +144,7 @@ def plan(noise: Noise | ByPath | Plan, params: Params, axes: Mapping[str, Axes] 
     leaves = []
     for path, (_, leaf) in zip(paths, named, strict=True):
         chosen = next((n for glob, n in rules if matches(path, glob)), otherwise)
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        if not (is_whole(leaf) if isinstance(chosen, Integer) else jnp.issubdtype(jnp.result_type(leaf), jnp.floating)):
             chosen = Frozen()
         ndim = len(jnp.shape(leaf))
         rows, cols = (axes or {}).get(path, ((ndim - 2,), (ndim - 1,)) if ndim >= 2 else ((), ()))
@@ -151,7 +158,7 @@ def plan(noise: Noise | ByPath | Plan, params: Params, axes: Mapping[str, Axes] 
 def _check_rank(leaves: list[Leaf], shapes: list[tuple[int, ...]]):
     largest: dict[int, int] = {}
     for leaf, shape in zip(leaves, shapes, strict=True):
-        if isinstance(leaf.noise, LowRank):
+        if isinstance(leaf.noise, LowRank | Integer):
             matrix = leaf.matrix(shape)
             smaller = min(matrix[-2:]) if len(matrix) >= 2 else 0
             largest[leaf.noise.rank] = max(largest.get(leaf.noise.rank, 0), smaller)

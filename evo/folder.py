@@ -1,8 +1,8 @@
 """A run folder: what is written where. One object a folder; everything in it is plain files.
 
 config.yaml, leaves.json (how noise acts on each leaf), metrics.jsonl (a line a generation), fitness/ (what every member
-scored), checkpoints/, solution.safetensors, task.safetensors (the task's state), versions.json; lost.jsonl: whom a
-world failed, and how.
+scored), arrivals.bin (who moved into the archive), checkpoints/, solution.safetensors, task.safetensors (the task's
+state), versions.json.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evo import noise as noises
+from evo.arrivals import Arrivals
 from evo.checkpoint import Checkpoints, flatten
 from evo.express import Leaf, Plan
+from evo.noise import Noise
 from evo.records import Records
+from evo.registry import NOISES, resolve
 
 PACKAGES = (
     "evo-engine",
@@ -47,6 +49,10 @@ class Folder:
     @property
     def records(self) -> Records:
         return Records(self.path / "fitness")
+
+    @property
+    def arrivals(self) -> Arrivals:
+        return Arrivals(self.path)
 
     def checkpoints(self, keep: int = 3) -> Checkpoints:
         return Checkpoints(self.path / "checkpoints", keep)
@@ -106,6 +112,7 @@ class Folder:
                 part.write_text("".join(json.dumps(row) + "\n" for row in rows))
                 part.replace(self.path / name)
         self.records.cut(generations)
+        self.arrivals.cut(generations)
 
     def save(self, name: str, tree: Any):
         """Write a pytree as `name`.safetensors, whole or not at all."""
@@ -172,12 +179,17 @@ def _describe(plan: Plan | None, params: Any) -> list[dict[str, Any]]:
     rows = []
     for path, x in ((path, x) for path, x in flatten(params).items()):
         leaf = leaves.get(path) or leaves.get("" if path == "value" else path)
-        noise = {"kind": type(leaf.noise).__name__, **vars(leaf.noise)} if leaf else None
+        noise = {"kind": type(leaf.noise).__name__, **_fields(leaf.noise)} if leaf else None
         axes = {"rows": leaf.rows, "cols": leaf.cols} if leaf else {}
         own = leaf.path if leaf else path
         rows.append({"path": own, "shape": x.shape, "dtype": str(x.dtype), "noise": noise, **axes})
     return rows
 
 
-def _noise(row: dict[str, Any]) -> noises.Noise:
-    return getattr(noises, row["kind"])(**{name: x for name, x in row.items() if name != "kind"})
+def _fields(noise: Any) -> dict[str, Any]:
+    return {field.name: getattr(noise, field.name) for field in fields(noise)}
+
+
+def _noise(row: dict[str, Any]) -> Noise:
+    known = {cls.__name__: cls for cls in map(resolve, NOISES.values())}
+    return known[row["kind"]](**{name: x for name, x in row.items() if name != "kind"})

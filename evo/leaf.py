@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+FRACTION = 8  # binary places by which a whole-number leaf's factors are finer than itself
 UNROLL = 8  # up to this rank, sums over ranks are written out: XLA fuses them into what comes next
 
 Params = Any
@@ -17,7 +18,8 @@ class Lazy(NamedTuple):
     """A leaf that was never made dense: base + sum_r a[..., r] * b[..., r], by broadcasting.
 
     `a` has the base's axes with the column axes of length 1, `b` with the row axes of length 1; a stacked axis is in
-    both; `r` comes last. So a view of the leaf is the same view of all three arrays.
+    both; `r` comes last. So a view of the leaf is the same view of all three arrays. Of a whole-number leaf the
+    factors' product counts in units of 2^-FRACTION: it is summed as it is, and rounded down where it is used.
     """
 
     base: Array
@@ -31,9 +33,13 @@ def is_lazy(x) -> bool:
 
 
 def dense(leaf: Lazy | Array) -> Array:
-    """The leaf as an ordinary array: the slow twin of every rule. Sums in float32 and rounds once."""
+    """The leaf as an ordinary array: the slow twin of every rule. Sums in float32 and rounds once; whole numbers are
+    rounded down and kept within their type's range, its most negative number excluded."""
     if not isinstance(leaf, Lazy):
         return leaf
+    if is_whole(leaf.base):
+        fine = (leaf.a.astype(jnp.int32) * leaf.b.astype(jnp.int32)).sum(-1, dtype=jnp.int32)
+        return shifted(leaf.base, fine)
     wide = wider(leaf.base.dtype)
     a, b, rank = leaf.a.astype(wide), leaf.b.astype(wide), leaf.a.shape[-1]
     total = leaf.base.astype(wide)
@@ -47,6 +53,17 @@ def dense(leaf: Lazy | Array) -> Array:
 def densify(params: Params) -> Params:
     """Every leaf as an ordinary array."""
     return jax.tree.map(dense, params, is_leaf=is_lazy)
+
+
+def is_whole(x) -> bool:
+    """Whether an array holds whole numbers."""
+    return jnp.issubdtype(jnp.result_type(x), jnp.signedinteger)
+
+
+def shifted(base: Array, fine: Array) -> Array:
+    """base + fine / 2^FRACTION, rounded down, saturating at plus and minus the largest number of base's type."""
+    limit = jnp.iinfo(base.dtype).max
+    return jnp.clip(base.astype(jnp.int32) + (fine >> FRACTION), -limit, limit).astype(base.dtype)
 
 
 def is_thin(leaf: Lazy) -> bool:

@@ -79,7 +79,7 @@ class LowRank:
         return draw(key, shape, self.law, dtype) if factors is None else factors[0] @ factors[1].mT
 
     def factors(self, key, shape, dtype=jnp.float32):
-        if not self.thin(shape):
+        if not thin(shape, self.rank):
             return None
         *stack, m, n = shape
         a = draw(key, (*stack, m, self.rank), self.law, dtype, stream=0)
@@ -87,7 +87,7 @@ class LowRank:
         return a, b * jnp.asarray(self.rank**-0.5, dtype)
 
     def total(self, keys, weights, shape, dtype=jnp.float32):
-        if not self.thin(shape):
+        if not thin(shape, self.rank):
             return _dense_total(self, keys, weights, shape, dtype)
         *stack, m, n = shape
 
@@ -96,11 +96,7 @@ class LowRank:
             a = a * weights.astype(dtype).reshape((-1,) + (1,) * (a.ndim - 1))
             return jnp.einsum("i...mr,i...nr->...mn", a, b)
 
-        return _accumulate(block, keys, weights, self.rank * (m + n) * math.prod(stack), shape, dtype)
-
-    def thin(self, shape: tuple[int, ...]) -> bool:
-        """Whether the factors of such a leaf are smaller than the leaf."""
-        return len(shape) >= 2 and self.rank * (shape[-2] + shape[-1]) < shape[-2] * shape[-1]
+        return accumulate(block, keys, weights, self.rank * (m + n) * math.prod(stack), shape, dtype)
 
 
 @dataclass(frozen=True)
@@ -117,6 +113,11 @@ class Frozen:
         return jnp.zeros(shape, dtype)
 
 
+def thin(shape: tuple[int, ...], rank: int) -> bool:
+    """Whether factors of this rank are smaller than a leaf of this shape."""
+    return len(shape) >= 2 and rank * (shape[-2] + shape[-1]) < shape[-2] * shape[-1]
+
+
 def _dense_total(noise: Noise, keys, weights, shape, dtype):
     """sum_i w_i E_i from dense draws, a slice of members at a time."""
 
@@ -124,10 +125,10 @@ def _dense_total(noise: Noise, keys, weights, shape, dtype):
         rows = jax.vmap(lambda key: noise.dense(key, shape, dtype))(keys)
         return jnp.tensordot(weights.astype(dtype), rows, 1)
 
-    return _accumulate(block, keys, weights, math.prod(shape), shape, dtype)
+    return accumulate(block, keys, weights, math.prod(shape), shape, dtype)
 
 
-def _accumulate(block, keys, weights, numbers: int, shape, dtype):
+def accumulate(block, keys, weights, numbers: int, shape, dtype):
     """Sum `block(keys, weights)` over slices of the keys small enough that their noise fits `CHUNK` numbers."""
     count = keys.shape[0]
     chunk = max(1, min(count, CHUNK // max(numbers, 1)))

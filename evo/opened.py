@@ -17,6 +17,7 @@ from evo import runtime as runtimes
 from evo.checkpoint import unflatten
 from evo.engine import Engine, Moment
 from evo.folder import Folder, columns
+from evo.fused import fused
 from evo.genome import Genome, concatenate, member
 from evo.host import HostTask, stands
 from evo.strategy import Strategy
@@ -137,11 +138,38 @@ class Run:
         if found is None:
             raise ValueError(f"{self.path} has no checkpoint that can be read.")
         nearest, arrays = found
-        arrays = {name.removeprefix("state/"): x for name, x in arrays.items() if name.startswith("state/")}
-        state = self.engine.unpack(unflatten(arrays, self._state_like()))
+        state = self._unpacked(arrays)
+        if self.config.get("fuse", 1) > 1 and nearest < g:
+            played = self._played(arrays, nearest, g)
+            if played is not None:
+                return played
         for generation in range(nearest, g):
             state, _ = self.engine.tell(state, self._members(generation, state), self._scores(generation))
         return state
+
+    def _unpacked(self, arrays: dict[str, np.ndarray]) -> Any:
+        arrays = {name.removeprefix("state/"): x for name, x in arrays.items() if name.startswith("state/")}
+        return self.engine.unpack(unflatten(arrays, self._state_like()))
+
+    def _played(self, arrays: dict[str, np.ndarray], first: int, g: int) -> Any:
+        """The state before generation g of a fused run, by playing it again from a checkpoint, judging included: only
+        that gives the same bits. None where the task isn't known, or this machine scores otherwise than the record."""
+        if self.given_task is None and "kind" not in (self.config.get("task") or {}):
+            return None
+        like = self._task_state_like()
+        states = {name.removeprefix("task_state/"): x for name, x in arrays.items() if name.startswith("task_state/")}
+        moment = Moment(self._unpacked(arrays), unflatten(states, like))
+        most, chunk = self.config["fuse"], self.config.get("chunk")
+        engine = replace(self.engine, task=self.task, runtime=replace(self.engine.runtime, chunk=chunk))
+        play = fused(engine, moment, most)
+        while first < g:
+            moment, block = play(moment, first, min(most, g - first))
+            done = int(block.done)
+            for i, fitness in enumerate(np.asarray(block.fitness)[:done]):
+                if not np.array_equal(fitness, self.fitness(first + i), equal_nan=True):
+                    return None
+            first += done
+        return moment.state
 
     def _members(self, g: int, state: Any) -> Genome:
         genome, _ = self.engine.ask(g, state)

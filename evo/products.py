@@ -11,15 +11,13 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
-from evo.leaf import UNROLL, Lazy, is_lazy, wider
+from evo.leaf import FRACTION, Lazy, is_lazy, is_whole, wider
 from evo.rules import aval_of, base_of, bind, rule
 
-LANES = 16  # numbers in a vector register, at most
 WINDOWS = 64  # up to this many window places a convolution is shifts of one product
 
 
@@ -31,13 +29,17 @@ def shared(eqn: JaxprEqn, *operands) -> Array:
 
 @rule("dot_general")
 def _(eqn, lhs, rhs):
-    """x (W + sum_r a_r b_r) = x W + sum_r (x a_r) b_r, in every orientation (EGGROLL, arXiv 2511.16652, section 4)."""
+    """x (W + sum_r a_r b_r) = x W + sum_r (x a_r) b_r, in every orientation (EGGROLL, arXiv 2511.16652, section 4).
+
+    Of whole numbers the second sum is taken in full, then shifted and rounded down (appendix H).
+    """
     if is_lazy(lhs) and is_lazy(rhs):
         return NotImplemented
     left, right, out = labels_of(eqn)
     w, lw, x, lx = (lhs, left, rhs, right) if is_lazy(lhs) else (rhs, right, lhs, left)
     total = shared(eqn, lhs, rhs)
-    total += thin_part(w, lw, x, lx, out, total.dtype, eqn.params["precision"])
+    thin = thin_part(w, lw, x, lx, out, total.dtype, eqn.params["precision"])
+    total += thin >> FRACTION if is_whole(w.base) else thin
     return [total.astype(aval_of(eqn.outvars[0]).dtype)]
 
 
@@ -56,11 +58,6 @@ def thin_part(w: Lazy, lw, x: Array, lx, out, dtype, precision) -> Any:
     """sum_r (x a_r) b_r: x with the factor that holds most of what is contracted, then with the other."""
     held = [math.prod(n for n, label in zip(f.shape, lw, strict=False) if label not in out) for f in (w.a, w.b)]
     first, second = (w.a, w.b) if held[0] >= held[1] else (w.b, w.a)
-    rows = math.prod(n for n, label in zip(x.shape, lx, strict=True) if label not in lw)
-    kept = all(n == 1 or label in out for n, label in zip(second.shape, lw, strict=False))
-    if rows == 1 and first.shape[-1] <= UNROLL and kept:
-        ranks = range(first.shape[-1])
-        return sum(thin_row(x, lx, first[..., r], second[..., r], lw, out, dtype) for r in ranks)
     rank = max(*lx, *lw) + 1
     (x, lx), (f, lf), (s, ls) = squeezed(x, lx), squeezed(first, [*lw, rank]), squeezed(second, [*lw, rank])
     middle = [label for label in dict.fromkeys([*lx, *lf]) if label in out or label in ls]
@@ -70,31 +67,6 @@ def thin_part(w: Lazy, lw, x: Array, lx, out, dtype, precision) -> Any:
     how = {"precision": precision, "preferred_element_type": dtype}
     thin = jnp.einsum(x, lx, f, lf, middle, **how)
     return aligned(jnp.einsum(thin, middle, s.astype(dtype), ls, present, **how), present, out)
-
-
-def thin_row(x: Array, lx, first: Array, second: Array, lw, out, dtype) -> Array:
-    """(x first) second for one row of x and one rank, elementwise: a batch of tiny dots is slower on CPU."""
-    (x, lx), (f, lf), (s, ls) = squeezed(x, lx), squeezed(first, lw), squeezed(second, lw)
-    every = sorted({*lx, *lf}, key=lambda label: (label not in out, label))
-    keep = [label for label in every if label in out]
-    thin = summed(aligned(x.astype(dtype), lx, every) * aligned(f.astype(dtype), lf, every), len(keep))
-    return aligned(thin, keep, out) * aligned(s.astype(dtype), ls, out)
-
-
-def summed(x: Array, keep: int) -> Array:
-    """The sum over all but the first `keep` axes, as one loop with whatever makes x.
-
-    On CPU, XLA hands a plain sum to a library and splits a long one in windows, and each time writes x to memory. It
-    leaves alone short sums with a reducer that it doesn't know, such as a + b in this form.
-    """
-
-    def short(x):
-        return lax.reduce(x, np.zeros((), x.dtype), lambda a, b: a - (-b), [x.ndim - 1])
-
-    if x.ndim == keep:
-        return x
-    x = x.reshape(*x.shape[:keep], -1)
-    return short(x) if x.shape[-1] % LANES else short(short(x.reshape(*x.shape[:-1], -1, LANES)))
 
 
 def squeezed(x: Array, labels) -> tuple[Array, list[int]]:

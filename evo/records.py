@@ -37,6 +37,10 @@ class Records:
             raise ValueError(f"{self.path} has generations 0 to {len(self) - 1}; got {generation}.")
         return {name: self._all(name)[generation] for name in self._index()}
 
+    def column(self, name: str) -> np.ndarray:
+        """One array of all whole generations, [g, ...], read only as it is used; [0, 0] where there is none."""
+        return self._all(name)[: len(self)] if name in self._index() else np.zeros((0, 0))
+
     def cut(self, generations: int):
         """Keep the first `generations` records."""
         for name, entry in self._index().items():

@@ -18,15 +18,29 @@ NOISES = {
     "gaussian": "evo.noise:Gaussian",
     "low_rank": "evo.noise:LowRank",
     "frozen": "evo.noise:Frozen",
+    "integer": "evo.integer:Integer",
 }
 SCHEDULES = {
     "constant": "evo.schedule:Constant",
     "linear": "evo.schedule:Linear",
     "exponential": "evo.schedule:Exponential",
     "cosine": "evo.schedule:Cosine",
+    "hyperbolic": "evo.schedule:Hyperbolic",
 }
-CELLS = {"grid": "evo.archive:Grid", "cvt": "evo.cvt:CVT"}
-EXTRAS = {"tensorboardX": "tensorboard", "wandb": "wandb", "ale_py": "atari", "Box2D": "box2d", "envpool": "envpool"}
+CELLS = {
+    "grid": "evo.archive:Grid",
+    "cvt": "evo.cvt:CVT",
+    "unstructured": "evo.unstructured:Unstructured",
+    "deep": "evo.deep:Deep",
+}
+EXTRAS = {
+    "tensorboardX": "tensorboard",
+    "wandb": "wandb",
+    "tokenizers": "lm",
+    "ale_py": "atari",
+    "Box2D": "box2d",
+    "envpool": "envpool",
+}
 
 
 @dataclass(frozen=True)
@@ -51,11 +65,14 @@ class Family:
 STRATEGY = Family("strategy", "evo.strategies:STRATEGIES", "evo.strategy:Strategy")
 TASK = Family("task", "evo.envs:TASKS", "evo.task:Task")
 NETWORK = Family("network", "evo.envs.networks:NETWORKS", "evo.envs.networks:Network")
+LANGUAGE_MODEL = Family("language model", "evo.envs.language.model:MODELS", "evo.envs.language.model:LanguageModel")
 NOISE = Family("noise", NOISES, "evo.noise:Noise")
 SCHEDULE = Family("schedule", SCHEDULES, "evo.schedule:Schedule")
 ARCHIVE = Family("archive", CELLS, "evo.archive:Cells")
 EMITTER = Family("emitter", "evo.strategies.emitters:EMITTERS", "evo.emitter:Emitter")
-FAMILIES = (STRATEGY, TASK, NETWORK, NOISE, SCHEDULE, ARCHIVE, EMITTER)
+QUESTIONS = Family("kind of question", "evo.envs.language.questions:QUESTIONS", "evo.envs.language.questions:Questions")
+REWARD = Family("reward", "evo.envs.language.reward:REWARDS", "evo.envs.language.reward:Reward")
+FAMILIES = (STRATEGY, TASK, NETWORK, LANGUAGE_MODEL, NOISE, SCHEDULE, ARCHIVE, EMITTER, QUESTIONS, REWARD)
 
 
 def family_of(hint: Any) -> Family | None:

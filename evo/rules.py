@@ -18,8 +18,9 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
-from evo.leaf import Lazy, dense, is_lazy, is_thin
+from evo.leaf import Lazy, dense, is_lazy, is_thin, is_whole
 
+WHOLE = {"dot_general", "optimization_barrier"}  # what, beside views, keeps a lazy leaf of whole numbers exact
 RULES: dict[str, Callable] = {}  # primitive -> (equation, *operands) -> outputs or NotImplemented
 VIEWS: dict[str, Callable] = {}  # primitive -> (factor, base's shape, parameters, *other operands) -> factor
 
@@ -196,7 +197,11 @@ def _(x, shape, params):
 
 @rule("convert_element_type")
 def _(eqn, w):
-    return see(eqn, w) if jnp.issubdtype(eqn.params["new_dtype"], jnp.floating) else NotImplemented
+    """Floats to floats of another width, whole numbers to a type that is no narrower."""
+    to = jnp.dtype(eqn.params["new_dtype"])
+    same = is_whole(jnp.zeros((), to)) and to.itemsize >= w.base.dtype.itemsize
+    fits = same if is_whole(w.base) else jnp.issubdtype(to, jnp.floating)
+    return see(eqn, w) if fits else NotImplemented
 
 
 @view("gather")

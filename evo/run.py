@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +19,10 @@ from evo.book import Blank, Book, bound
 from evo.engine import Engine, Moment, settle, start
 from evo.experiment import written
 from evo.folder import columns
+from evo.fused import Block, fused
 from evo.host import HostTask, Lost, Scorer
 from evo.strategy import Strategy
-from evo.task import Evaluation, Params, Task
+from evo.task import Evaluation, Params, Task, unit_of
 
 FRESH = 0xE7A1  # what the keys of evaluations on fresh luck fold in, so that no generation shares them
 
@@ -51,6 +53,7 @@ def run(
     resume: bool = True,
     chunk: int | None = None,
     devices: int | None = 1,
+    fuse: int = 1,
     checkpoint_every: int = 10,
     keep: int = 3,
     eval_every: int = 0,
@@ -66,20 +69,25 @@ def run(
     a number a member out, see `evo.host.Scorer`. With `out`, everything is kept in that folder and a run that is
     there goes on from its last checkpoint, to the very same end; with `resume=False` it is refused. `stop` is asked
     once a generation. Raises AllInvalid, with the last good checkpoint in place, when a whole generation is invalid.
+    Up to `fuse` generations are one program (see `evo.fused`): rows, checkpoints and `stop` wait for its end.
     """
-    _check(strategy, generations, checkpoint_every)
-    task = hosted(task) if host else task
+    _check(strategy, generations, checkpoint_every, fuse)
+    task = hosted(task, fuse) if host or isinstance(task, HostTask) else task
     engine, moment, params = prepare(task, params, strategy, seed, replace(runtimes.over(devices), chunk=chunk))
-    text = config or written(task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk)
+    text = config or written(
+        task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk, fuse=fuse
+    )
     book = Blank() if out is None else bound(Path(out), resume, keep, checkpoint_every, engine.pack)
     moment, rows = book.open(moment, text, engine, params)
     stopped = False
+    steps: Callable = search if fuse == 1 else partial(search_fused, fuse=fuse)
     with closing(engine):
-        for reached, row in search(engine, moment, rows, generations, book, eval_every, eval_episodes):
+        for reached, new in steps(engine, moment, rows, generations, book, eval_every, eval_episodes):
             moment = reached
-            rows.append(row)
+            rows += new
             if on_generation is not None:
-                on_generation(row)
+                for row in new:
+                    on_generation(row)
             if stop is not None and stop():
                 stopped = len(rows) < generations
                 break
@@ -88,14 +96,25 @@ def run(
     return Result(solution, moment.state, moment.task_state, columns(rows), stopped)
 
 
+def hosted(task: Any, fuse: int) -> HostTask:
+    """A Python function as a host task; a host task as it is."""
+    if fuse > 1:
+        raise ValueError(
+            f"`fuse` is for tasks in JAX: worlds on the host are judged between programs; got {fuse}. Use 1."
+        )
+    return task if isinstance(task, HostTask) else Scorer(task)
+
+
 def prepare(task, params, strategy, seed: int, runtime: runtimes.Runtime) -> tuple[Engine, Moment, Params]:
     """The engine of a run, the moment before its first generation, and its initial parameters."""
     key_init, key_params, key_run = jax.random.split(jax.random.key(seed), 3)
     params, task_state = start(task, params, key_params)
     settled = settle(strategy, task, params, task_state)
+    if hasattr(settled, "check"):
+        settled.check(params)
     own = jax.tree.map(jnp.copy, params)  # the first state may be these very arrays, and `tell` consumes states
     moment = Moment(jax.jit(settled.init)(key_init, own), task_state)
-    engine = Engine(task, settled, runtime, jax.device_put(key_run, runtime.everywhere))
+    engine = Engine(task, settled, runtime, jax.device_put(key_run, runtime.everywhere), params)
     return engine, jax.device_put(moment, runtime.everywhere), params
 
 
@@ -107,13 +126,14 @@ def search(
     book: Book | Blank,
     eval_every: int,
     eval_episodes: int,
-) -> Iterator[tuple[Moment, dict[str, Any]]]:
-    """The generations that `rows` lacks, one after another."""
+) -> Iterator[tuple[Moment, list[dict[str, Any]]]]:
+    """The generations that `rows` lacks, one after another, with the row of each."""
     began = time.perf_counter() - (rows[-1]["seconds"] if rows else 0.0)
     if len(rows) >= generations:
         return
     judged = engine.compile(moment)
     total = {name: rows[-1][name] if rows else 0 for name in ("evaluations", "steps")}
+    known: Any = engine.glimpse(moment.state) if engine.glimpse else None
     for generation in range(len(rows), generations):
         genome, evaluation, lost = judged(generation, moment)
         fitness = np.asarray(evaluation.fitness)
@@ -125,28 +145,96 @@ def search(
         scores = evaluation._replace(aux=None)
         state, info = engine.tell(moment.state, genome, scores)
         moment = Moment(state, engine.absorb(moment.task_state, evaluation.aux))
-        total["evaluations"] += fitness.size
-        total["steps"] += steps_of(evaluation)
-        row = (
-            {"generation": generation}
-            | summary(fitness)
-            | counted(engine.task, lost)
-            | total
-            | {name: number(x) for name, x in info.items()}
-        )
+        if engine.glimpse:
+            before, known = known, engine.glimpse(state)
+            book.follow(generation, before, known)
+        row = row_of(generation, fitness * unit_of(engine.task), steps_of(evaluation), total, info)
+        row |= lost_of(engine.task, lost)
         if eval_every and (generation + 1) % eval_every == 0:
             row |= fresh(engine, moment, generation, eval_episodes)
         row["seconds"] = round(time.perf_counter() - began, 4)
         book.log(row)
         book.checkpoint(generation + 1, moment)
-        yield moment, row
+        yield moment, [row]
 
 
-def fresh(engine: Engine, moment: Moment, generation: int, episodes: int) -> dict[str, float]:
-    """How the solution does on luck that the search never saw: mean and standard deviation over episodes."""
+def search_fused(
+    engine: Engine,
+    moment: Moment,
+    rows: list,
+    generations: int,
+    book: Book | Blank,
+    eval_every: int,
+    eval_episodes: int,
+    fuse: int,
+) -> Iterator[tuple[Moment, list[dict[str, Any]]]]:
+    """`search` by blocks of up to `fuse` generations, which end where a checkpoint or an evaluation is due."""
+    before = rows[-1]["seconds"] if rows else 0.0
+    began, like = time.perf_counter() - before, jax.eval_shape(lambda: moment)
+    total = {name: rows[-1][name] if rows else 0 for name in ("evaluations", "steps")}
+    play = fused(engine, moment, fuse) if len(rows) < generations else None
+    known: Any = engine.glimpse(moment.state) if engine.glimpse else None
+    generation = len(rows)
+    while play is not None and generation < generations:
+        due = [every - generation % every for every in (book.every, eval_every) if every]
+        moment, found = play(moment, generation, min(fuse, generations - generation, *due))
+        block = jax.device_get(found)
+        new = list(told(block, generation, total, book, unit_of(engine.task)))
+        if len(new) < block.done:
+            invalid(engine, like, play, book, generation + len(new), fuse)
+        generation += len(new)
+        if engine.glimpse:  # who moved in and out again within a block isn't told
+            came, known = known, engine.glimpse(moment.state)
+            book.follow(generation - 1, came, known)
+        if eval_every and generation % eval_every == 0:
+            new[-1] |= fresh(engine, moment, generation - 1, eval_episodes)
+        now = time.perf_counter() - began
+        for i, row in enumerate(new):
+            row["seconds"] = round(before + (now - before) * (i + 1) / len(new), 4)
+            book.log(row)
+        before = now
+        book.checkpoint(generation, moment)
+        yield moment, new
+
+
+def told(block: Block, first: int, total: dict[str, int], book: Book | Blank, unit: float) -> Iterator[dict[str, Any]]:
+    """Record a block's generations, up to one that is all invalid, and make their rows."""
+    for i in range(block.done):
+        fitness, descriptor, steps, task_state, info = jax.tree.map(lambda x, i=i: x[i], tuple(block[1:]))
+        if not np.isfinite(fitness).any():
+            return
+        book.record(first + i, Evaluation(fitness, descriptor), task_state)
+        played = 0 if steps is None else int(steps.sum(dtype=np.int64))
+        yield row_of(first + i, fitness * unit, played, total, info)
+
+
+def invalid(engine: Engine, like: Moment, play: Callable, book: Book | Blank, generation: int, fuse: int):
+    """Play again from the last checkpoint to the all invalid generation, keep what was before it, and raise."""
+    found = book.latest(generation, like, engine)
+    if found is not None:
+        reached, moment = found
+        while reached < generation:
+            moment, block = play(moment, reached, min(fuse, generation - reached))
+            reached += int(block.done)
+        book.checkpoint(generation, moment, force=True)
+    raise AllInvalid(f"no member of generation {generation} had a finite fitness; {book.where(generation)}")
+
+
+def fresh(engine: Engine, moment: Moment, generation: int, episodes: int) -> dict[str, Any]:
+    """How the solution does on luck that the search never saw: mean and standard deviation over episodes, and whatever
+    the task measures of it."""
     key = jax.random.fold_in(jax.random.fold_in(engine.key, FRESH), generation)
     fitness = np.asarray(engine.evaluate(moment, jax.random.split(key, episodes)).fitness)
-    return {"eval_mean": float(fitness.mean()), "eval_std": float(fitness.std())}
+    measured = engine.measure(moment, engine.begun, key) if engine.measure else {}
+    scored = {"eval_mean": float(fitness.mean()), "eval_std": float(fitness.std())}
+    return scored | {name: number(x) for name, x in measured.items()}
+
+
+def row_of(generation: int, fitness: np.ndarray, steps: int, total: dict[str, int], info: dict[str, Any]) -> dict:
+    """A generation's row of metrics; `total` goes on counting."""
+    total["evaluations"] += fitness.size
+    total["steps"] += steps
+    return {"generation": generation} | summary(fitness) | total | {name: number(x) for name, x in info.items()}
 
 
 def summary(fitness: np.ndarray) -> dict[str, float]:
@@ -156,12 +244,7 @@ def summary(fitness: np.ndarray) -> dict[str, float]:
     return {name: float(x) for name, x in row.items()} | {"invalid": int(fitness.size - valid.size)}
 
 
-def hosted(task: Any) -> HostTask:
-    """A Python function as a host task; a host task as it is."""
-    return task if isinstance(task, HostTask) else Scorer(task)
-
-
-def counted(task: Any, lost: list[Lost]) -> dict[str, int]:
+def lost_of(task: Any, lost: list[Lost]) -> dict[str, int]:
     """How many members their worlds let down, where worlds can."""
     return {"lost": len(lost)} if isinstance(task, HostTask) else {}
 
@@ -177,11 +260,13 @@ def steps_of(evaluation: Evaluation) -> int:
     return int(np.asarray(aux["steps"], np.int64).sum()) if isinstance(aux, dict) and "steps" in aux else 0
 
 
-def _check(strategy: Any, generations: int, checkpoint_every: int):
+def _check(strategy: Any, generations: int, checkpoint_every: int, fuse: int):
     if not isinstance(strategy, Strategy):
         raise ValueError(f"`strategy` needs init, ask, bases, tell and solution (evo.strategy); got {strategy!r}.")
     if generations < 1 or checkpoint_every < 1:
         raise ValueError(f"`generations` and `checkpoint_every` are at least 1; got {generations}, {checkpoint_every}.")
+    if fuse < 1:
+        raise ValueError(f"`fuse` is how many generations are one program, at least 1; got {fuse}.")
     horizon = getattr(strategy, "horizon", generations)
     if generations > horizon:
         raise ValueError(

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from evo import lazy
 from evo.express import ByPath, Plan, express, own_keys, plan
@@ -60,8 +60,10 @@ class Runtime:
         device = SingleDeviceSharding(self._device())
         return device if self.mesh is None else NamedSharding(self.mesh, P())
 
-    def map(self, task: Callable, noise: Noise | ByPath | Plan, bases: Params, genome: Genome, key: Key[Array, "n"]):
-        """Evaluate every member: `task(params, key)` of each, with its own luck `key`. Returns `Evaluation` [n, ...].
+    def map(self, task: Callable, noise: Noise | ByPath | Plan, bases: Params, genome: Genome, key: Any):
+        """Evaluate every member: `task(params, key)` of each, with its own luck: `key` [n], or a tree of [n, ...].
+
+        Returns `Evaluation` [n, ...].
 
         Low-rank members are never made dense: a chunk costs one shared matmul a layer and its thin ones. Neighbours
         that share a row of keys have it drawn once; those that share a row of parents are a litter, and their parents'
@@ -115,18 +117,22 @@ class Runtime:
             return jax.tree.unflatten(tree, total_of(keys, weight))
         return jax.tree.unflatten(tree, total(keys, weight))
 
-    def fit(self, program: Callable[[Runtime], Callable], n: int, *args) -> tuple[Runtime, Any]:
+    def fit(
+        self, program: Callable[[Runtime], Callable], n: int, *args, donate: tuple[int, ...] = ()
+    ) -> tuple[Runtime, Any]:
         """Compile `program(runtime)` for `args` with the largest chunk whose temporaries fit the device's memory.
 
         XLA's own analysis of the compiled program decides; a chunk that doesn't fit is cut in proportion and
         compiled again. Returns the runtime with that chunk, and the compiled program. A chunk that was given stays.
+        Arguments whose indices are in `donate` lend their memory to the results.
         """
         limit = SHARE * free_memory(self._device())
         chunk = self.chunk or math.ceil(n / self.devices)
         while True:
             runtime = replace(self, chunk=chunk)
             where = None if self.mesh is None else self.everywhere
-            compiled = jax.jit(program(runtime), in_shardings=where, out_shardings=where).lower(*args).compile()
+            jitted = jax.jit(program(runtime), in_shardings=where, out_shardings=where, donate_argnums=donate)
+            compiled = jitted.lower(*args).compile()
             needs = temporaries(compiled)
             if self.chunk or chunk == 1 or needs <= limit:
                 return runtime, compiled
@@ -166,7 +172,9 @@ def over(devices: int | None = None) -> Runtime:
 def temporaries(compiled: Any) -> int:
     """Bytes that a compiled program needs on a device beside its arguments, by XLA's own analysis."""
     analysis = compiled.memory_analysis()
-    return 0 if analysis is None else analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+    if analysis is None:
+        return 0
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
 
 
 def free_memory(device) -> int:

@@ -71,7 +71,22 @@ class Cosine:
         return self.end + (self.start - self.end) * wave
 
 
-Schedule = Constant | Linear | Exponential | Cosine
+@dataclass(frozen=True)
+class Hyperbolic:
+    """`start / (1 + rate * generation)`: how EGG anneals the share of weights that move (arXiv 2511.16652)."""
+
+    start: float
+    rate: float
+
+    def __post_init__(self):
+        if self.rate < 0:
+            raise ValueError(f"The rate of a hyperbolic schedule is at least 0, e.g. 0.015; got {self.rate}.")
+
+    def __call__(self, generation: int | Int[Array, ""]) -> Float[Array, ""]:
+        return jnp.float32(self.start) / (1 + jnp.float32(self.rate) * jnp.asarray(generation, jnp.float32))
+
+
+Schedule = Constant | Linear | Exponential | Cosine | Hyperbolic
 
 
 def at(value: float | Schedule, generation: int | Int[Array, ""]) -> Float[Array, ""]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 Params = Any  # a pytree of arrays
 State = Any  # a pytree of arrays that a task keeps between generations
@@ -18,18 +18,37 @@ State = Any  # a pytree of arrays that a task keeps between generations
 class Evaluation(NamedTuple):
     """What a task says of one member; under the runtime every field gets a leading axis n.
 
-    Higher fitness is better. `descriptor` is what quality diversity files the member under. `aux` is whatever the
+    Higher fitness is better; whole numbers (int32) stay as they are for a strategy that is `whole`, and are float32
+    for all others. `descriptor` is what quality diversity files the member under. `aux` is whatever the
     task wants back in `absorb` (counts of observations, a cursor); it may hold `steps`, see `steps_of`.
     """
 
-    fitness: Float[Array, ""]
+    fitness: Float[Array, ""] | Int[Array, ""]
     descriptor: Float[Array, "d"] | None = None
     aux: Any = None
 
 
+class Turn(NamedTuple):
+    """The luck of a task that has `turns`: a key, and which of the generation's trials it is for.
+
+    Members of one trial share both. Where the solution is judged on luck that no search saw, there is a key alone.
+    """
+
+    key: Key[Array, ""]
+    trial: Int[Array, ""]
+
+
 @runtime_checkable
 class Task(Protocol):
-    """A task that brings its own parameters, or keeps a state between generations."""
+    """A task that brings its own parameters, or keeps a state between generations.
+
+    Some things are optional. With `turns = True`, members get a `Turn` for a key. `unit` is what a fitness of 1 is
+    worth in the numbers that people see: a task that counts in whole numbers says here what one is. `references` is a
+    dict of what simple rules would score, in the same numbers, for the report of a run. `measure(params, start, state,
+    key) -> dict` of scalars says more of the solution than its fitness, `start` being what the search began with: they
+    are columns of metrics.jsonl in the rows where the solution is judged on fresh luck.
+    `sample(params, prompt, count, temperature, key) -> str` writes text.
+    """
 
     def init(self, key: Key[Array, ""]) -> tuple[Params, State]:
         """Initial parameters of one member, and the state shared by all."""
@@ -45,7 +64,7 @@ class Task(Protocol):
 
 
 def as_evaluation(result: Any) -> Evaluation:
-    """An `Evaluation` of what a plain function returned: itself, or a bare fitness."""
+    """An `Evaluation` of what a plain function returned: itself, or a bare fitness; float32 or int32."""
     result = result if isinstance(result, Evaluation) else Evaluation(result)
     fitness = jnp.asarray(result.fitness)
     if fitness.shape != ():
@@ -53,6 +72,10 @@ def as_evaluation(result: Any) -> Evaluation:
             f"A task returns one fitness for one member, a scalar; got shape {fitness.shape}. "
             "Reduce it, e.g. with `.mean()`, or return an `evo.Evaluation`."
         )
-    if not jnp.issubdtype(fitness.dtype, jnp.floating):
-        fitness = fitness.astype(jnp.float32)
-    return result._replace(fitness=fitness.astype(jnp.float32))
+    counts = jnp.issubdtype(fitness.dtype, jnp.signedinteger)
+    return result._replace(fitness=fitness.astype(jnp.int32 if counts else jnp.float32))
+
+
+def unit_of(task: Any) -> float:
+    """What a task's fitness counts in: its `unit`, where it has one, for people to read."""
+    return float(getattr(task, "unit", 1.0))

@@ -15,8 +15,8 @@ from jaxtyping import Array
 
 import evo.linear  # its rules join the table
 import evo.products  # noqa: F401  and these
-from evo.leaf import Lazy, dense, is_lazy, is_thin
-from evo.rules import RULES, bind
+from evo.leaf import Lazy, dense, is_lazy, is_thin, is_whole
+from evo.rules import RULES, VIEWS, WHOLE, bind
 
 INLINE = {
     "jit",
@@ -96,6 +96,8 @@ def attempt(eqn: JaxprEqn, values: list, twins: Sequence[Array | None] = ()) -> 
     """
     rule, values = RULES.get(eqn.primitive.name), list(values)
     lost: list[int] = []
+    if eqn.primitive.name not in (VIEWS.keys() | WHOLE) and any(is_lazy(v) and is_whole(v.base) for v in values):
+        rule = None
     for i in sorted((i for i, v in enumerate(values) if is_lazy(v)), key=lambda i: values[i].base.size):
         outs = rule(eqn, *values) if rule else NotImplemented
         if outs is not NotImplemented:

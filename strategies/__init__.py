@@ -4,6 +4,7 @@ STRATEGIES = {
     "es": "evo.strategies.es:ES",
     "eggroll": "evo.strategies.es:EGGROLL",
     "openai_es": "evo.strategies.es:OpenAIES",
+    "egg": "evo.strategies.egg:EGG",
     "deep_ga": "evo.strategies.deep_ga:DeepGA",
     "map_elites": "evo.strategies.map_elites:MapElites",
     "qd": "evo.strategies.qd:QD",

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from evo.archive import Archive, Cells, Grid, best, empty, filled, stats
-from evo.emitter import Emitter, Offspring, Stage
+from evo.archive import Archive, Cells, Grid, Inserted, best, empty, filled, stats
+from evo.bandit import Played, choose, learn, unplayed
+from evo.emitter import Emitter, Offspring, Record, Stage
 from evo.express import ByPath, Plan, maker
-from evo.genome import Genome, concatenate, expand, part
-from evo.luck import Looks, corrected, look, unseen
+from evo.genome import Genome, concatenate, expand
+from evo.luck import corrected, look, unseen
 from evo.noise import Gaussian, Noise
 from evo.random import fold_in
 from evo.runtime import Runtime
@@ -21,20 +22,12 @@ from evo.strategies.emitters.iso_line import IsoLine
 from evo.task import Evaluation, Params
 
 
-class Record(NamedTuple):
-    """What the archive keeps of each elite beside its parameters."""
-
-    generation: Int[Array, "c"]  # when it moved in, from 0
-    emitter: Int[Array, "c"]  # which one made it, counted from 0
-    parents: Int[Array, "c p"]  # the rows it was made of, as they were then; from `cells` on, the emitters' own
-    looks: Looks | None  # what it showed when it was judged again
-
-
 class State(NamedTuple):
     """The archive, whose rows go on with the emitters' own; and what the emitters know."""
 
     archive: Archive
     emitters: tuple[Any, ...]
+    played: Played | None
     generation: Int[Array, ""]
     turn: Int[Array, ""]  # how many looks have been taken
     key: Key[Array, ""]
@@ -44,14 +37,18 @@ class State(NamedTuple):
 class QD:
     """Quality diversity with any archive and any mix of emitters, all judged in one batch.
 
-    `cells` is a `Grid` or a `CVT`. CMA-ME: `emitters=(CMA(),)`; CMA-MAE: a `learning_rate` in `cells` and
-    `CMA(ranking="improvement", parents="mu", restart="basic")`; ME-ES: `Climb`. Every generation `looks` elites, in
-    turn, are judged again on fresh luck, and what they show is kept beside what let them in (see `evo.luck`).
+    `cells` is a `Grid`, a `CVT`, an `Unstructured` archive or a `Deep` one. CMA-ME: `emitters=(CMA(),)`; CMA-MAE: a
+    `learning_rate` in `cells` and `CMA(ranking="improvement", parents="mu", restart="basic")`; ME-ES: `Climb`. Every
+    generation `looks` elites, in turn, are judged again on fresh luck, and what they show is kept beside what let them
+    in (see `evo.luck`). With `active`, a bandit picks as many of the emitters, equal in population, each generation, by
+    the share of their offspring that changed the archive (see `evo.bandit`, also for `explore`).
     """
 
     cells: Cells = Grid()
     emitters: tuple[Emitter, ...] = (IsoLine(),)
     looks: int = 0
+    active: int | None = None
+    explore: float = 0.05
     noise: Noise | ByPath | Plan = Gaussian()
 
     def __post_init__(self):
@@ -59,11 +56,20 @@ class QD:
             raise ValueError("Quality diversity needs at least one emitter; got none. Use e.g. `IsoLine()`.")
         if self.looks < 0:
             raise ValueError(f"`looks` counts elites that are judged again, at least 0; got {self.looks}.")
+        if self.active is not None:
+            self._check_pool(self.active)
+
+    def _check_pool(self, active: int):
+        if not 1 <= active <= len(self.emitters):
+            raise ValueError(f"`active` is from 1 to the {len(self.emitters)} emitters there are; got {active}.")
+        if len(sizes := {emitter.population for emitter in self.emitters}) > 1:
+            raise ValueError(f"A bandit swaps emitters of one population; these have {sorted(sizes)}. Make them equal.")
 
     @property
     def offspring(self) -> int:
         """Newcomers a generation."""
-        return sum(emitter.population for emitter in self.emitters)
+        each = [emitter.population for emitter in self.emitters]
+        return sum(each) if self.active is None else self.active * each[0]
 
     @property
     def population(self) -> int:
@@ -72,8 +78,8 @@ class QD:
 
     @property
     def grid(self) -> Cells:
-        """Which cell a descriptor belongs to."""
-        return self.cells
+        """The cells of `archive(state)`."""
+        return self.cells.surface
 
     def init(self, key: Key[Array, ""], params: Params) -> State:
         """An empty archive, whose rows are all `params` but for those that emitters keep."""
@@ -83,21 +89,26 @@ class QD:
         archive = empty(self.cells, params, record, self._own[-1] - self.cells.cells)
         made = [emitter.init(fold_in(key, i), params) for i, emitter in enumerate(self.emitters)]
         archive = self._keep(archive, [rows for _, rows in made])
+        played = None if self.active is None else unplayed(len(made))
         own_key = fold_in(key, len(made))
-        return State(archive, tuple(state for state, _ in made), jnp.int32(0), jnp.int32(0), own_key)
+        return State(archive, tuple(state for state, _ in made), played, jnp.int32(0), jnp.int32(0), own_key)
 
     def ask(self, key: Key[Array, ""], state: State) -> tuple[Genome, Int[Array, "n"]]:
-        """Every emitter's offspring, then the elites whose turn it is to be looked at."""
-        genomes, trials, luck = [], [], 0
-        for i, (emitter, own) in enumerate(zip(self.emitters, self._own, strict=False)):
-            genome, trial = emitter.ask(fold_in(key, i), state.emitters[i], state.archive, own)
-            genomes.append(genome)
-            trials.append(trial + luck)
-            luck += emitter.population
-        if self.looks:
-            genomes.append(_still(self._turn(state)[0]))
-            trials.append(luck + jnp.arange(self.looks))
-        return concatenate(*alike(genomes)), jnp.concatenate(trials)
+        """The offspring of every emitter that plays, then the elites whose turn it is to be looked at."""
+        asked = [
+            emitter.ask(fold_in(key, i), state.emitters[i], state.archive, own)
+            for i, (emitter, own) in enumerate(zip(self.emitters, self._own, strict=False))
+        ]
+        still = [_still(self._turn(state)[0])] if self.looks else []
+        genomes, trials = alike([genome for genome, _ in asked] + still), [trial for _, trial in asked]
+        if state.played is not None:
+            who = self._playing(state)
+            pick = lambda *x: jnp.stack(x)[who].reshape(-1, *x[0].shape[1:])  # noqa: E731
+            genomes = [jax.tree.map(pick, *genomes[: len(asked)]), *genomes[len(asked) :]]
+            trials = list(jnp.stack(trials)[who])
+        starts = [sum(trial.shape[0] for trial in trials[:i]) for i in range(len(trials))]
+        trials = [trial + start for trial, start in zip(trials, starts, strict=True)]
+        return concatenate(*genomes), jnp.concatenate([*trials, self.offspring + jnp.arange(self.looks)])
 
     def bases(self, state: State) -> Params:
         """The archive's rows, and the emitters' own."""
@@ -107,39 +118,35 @@ class QD:
         self, runtime: Runtime, state: State, genome: Genome, evaluation: Evaluation
     ) -> tuple[State, dict[str, Array]]:
         """Take in the looks, put the offspring in the archive, tell the emitters. Logs the archive's `stats`, how many
-        cells were filled (`added`) or got a better elite (`improved`), how many offspring were `out_of_bounds`; each of
-        these by emitter where there are several; and with `looks` what `evo.luck.corrected` says."""
-        archive, generation = self._looked(state, evaluation), state.generation
-        n = self.offspring
+        cells were filled (`added`) or got a better elite (`improved`), how many offspring were `out_of_bounds`; the
+        first two by emitter where there are several (`added_0`, ...), with a bandit also who played (`played_0`, ...);
+        with `looks` what `evo.luck.corrected` says."""
+        archive, n = self._looked(state, evaluation), self.offspring
         genome = jax.tree.map(lambda x: x[:n], expand(genome))
         fitness, descriptor = evaluation.fitness[:n], _first(evaluation.descriptor, n)
-        archive, inserted = self.cells.insert(
-            archive, fitness, descriptor, maker(self.noise, archive.rows, genome), self._record(genome, generation)
-        )
-        told, rows, first = [], [], 0
-        stage = Stage(self.cells, self.noise, runtime)
-        key = fold_in(state.key, generation)
-        for i, (emitter, own) in enumerate(zip(self.emitters, self._own, strict=False)):
-            last = first + emitter.population
-            own_part = jax.tree.map(lambda x: x[first:last], (fitness, descriptor, inserted))  # noqa: B023
-            offspring = Offspring(part(genome, first, last), *own_part)
-            new, kept = emitter.tell(fold_in(key, i), state.emitters[i], archive, own, offspring, stage)
-            told.append(new)
-            rows.append(kept)
-            first = last
-        archive = self._keep(archive, rows)
-        moved = jnp.where(inserted.accepted, inserted.status, 0)
-        info = stats(archive, self.cells.offset) | {
-            "added": ((moved > 0) & (inserted.status == 2)).sum(dtype=jnp.int32),
-            "improved": (moved == 1).sum(dtype=jnp.int32),
-            "out_of_bounds": inserted.outside.sum(dtype=jnp.int32),
-        }
+        maker_of, rows = self._makers(state), maker(self.noise, archive.rows, genome)
+        archive, inserted = self.cells.insert(archive, fitness, descriptor, rows, self._record(state, genome, maker_of))
+        offspring = Offspring(genome, fitness, descriptor, inserted)
+        told = self._told(state, archive, offspring, Stage(self.cells, self.noise, runtime))
+        archive = self._keep(archive, [rows for _, rows in told])
+        info = stats(self.cells.top(archive), self.cells.offset) | self._counts(inserted, maker_of)
+        played = state.played
+        if played is not None:
+            chosen = jnp.zeros(len(told), bool).at[self._playing(state)].set(True)
+            share = jax.ops.segment_sum((inserted.status > 0).astype(jnp.float32), maker_of, len(told))
+            played = learn(played, chosen, share / self.emitters[0].population)
+            info |= {f"played_{i}": chosen[i].astype(jnp.int32) for i in range(len(told))}
         if self.looks:
             info |= corrected(self.cells, archive, archive.record.looks)
-        return State(archive, tuple(told), generation + 1, state.turn + self.looks, state.key), info
+        turn, emitters = state.turn + self.looks, tuple(new for new, _ in told)
+        return State(archive, emitters, played, state.generation + 1, turn, state.key), info
 
     def archive(self, state: State) -> Archive:
-        """The archive, without the emitters' own rows."""
+        """The archive, at one elite a cell and without the emitters' own rows."""
+        return self.cells.top(self.elites(state))
+
+    def elites(self, state: State) -> Archive:
+        """All elites, however many a cell has."""
         return state.archive._replace(rows=jax.tree.map(lambda x: x[: self.cells.cells], state.archive.rows))
 
     def solution(self, state: State) -> Params:
@@ -152,6 +159,47 @@ class QD:
         spares = [emitter.spare for emitter in self.emitters]
         return [self.cells.cells + sum(spares[:i]) for i in range(len(spares) + 1)]
 
+    def _playing(self, state: State) -> Int[Array, "a"]:
+        """Whose offspring are judged, in their order."""
+        if state.played is None or self.active is None:
+            return jnp.arange(len(self.emitters))
+        return choose(state.played, self.active, self.explore)
+
+    def _makers(self, state: State) -> Int[Array, "n"]:
+        """Which emitter made each newcomer."""
+        if state.played is not None:
+            return jnp.repeat(self._playing(state), self.emitters[0].population)
+        return jnp.concatenate([jnp.full(emitter.population, i) for i, emitter in enumerate(self.emitters)])
+
+    def _told(self, state: State, archive: Archive, offspring: Offspring, stage: Stage) -> list[tuple[Any, Any]]:
+        """Each emitter's state and own rows; those of one that didn't play are as they were."""
+        key, found, first = fold_in(state.key, state.generation), [], jnp.int32(0)
+        who = self._playing(state)
+        for i, (emitter, own) in enumerate(zip(self.emitters, self._own, strict=False)):
+            n, old = emitter.population, state.emitters[i]
+            if state.played is not None:
+                first = jnp.argmax(who == i).astype(jnp.int32) * n
+            share = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, n), offspring)  # noqa: B023
+            tell = lambda e=emitter, i=i, o=own, s=share, old=old: e.tell(fold_in(key, i), old, archive, o, s, stage)  # noqa: E731
+            if state.played is None:
+                found.append(tell())
+                first += n
+            else:
+                rows = jax.tree.map(lambda x: x[own : own + emitter.spare], archive.rows) if emitter.spare else None  # noqa: B023
+                found.append(jax.lax.cond((who == i).any(), tell, lambda old=old, rows=rows: (old, rows)))
+        return found
+
+    def _counts(self, inserted: Inserted, maker_of: Int[Array, "n"]) -> dict[str, Array]:
+        moved = jnp.where(inserted.accepted, inserted.status, 0)
+        what, count = {"added": moved == 2, "improved": moved == 1}, len(self.emitters)
+        info = {name: which.sum(dtype=jnp.int32) for name, which in what.items()}
+        info["out_of_bounds"] = inserted.outside.sum(dtype=jnp.int32)
+        if count > 1:
+            for name, which in what.items():
+                own = jax.ops.segment_sum(which.astype(jnp.int32), maker_of, count)
+                info |= {f"{name}_{i}": own[i] for i in range(count)}
+        return info
+
     def _keep(self, archive: Archive, rows: list[Any]) -> Archive:
         for own, new in zip(self._own, rows, strict=False):
             if new is not None:
@@ -159,15 +207,14 @@ class QD:
                 archive = archive._replace(rows=jax.tree.map(put, archive.rows, new))
         return archive
 
-    def _record(self, genome: Genome, generation: Int[Array, ""]) -> Record:
+    def _record(self, state: State, genome: Genome, maker_of: Int[Array, "n"]) -> Record:
         n, parents = self.offspring, genome.parents
         assert parents is not None
         both = parents if parents.shape[1] == 2 else jnp.concatenate([parents, jnp.full((n, 1), -1)], 1)
-        maker_of = [jnp.full(emitter.population, i) for i, emitter in enumerate(self.emitters)]
         looks = None
         if self.looks:
             looks = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape)), unseen(len(self.cells.bounds)))
-        return Record(jnp.full(n, generation), jnp.concatenate(maker_of), both, looks)
+        return Record(jnp.full(n, state.generation), maker_of, both, looks)
 
     def _turn(self, state: State) -> tuple[Int[Array, "l"], Array]:
         """Whose turn it is to be looked at, and which of them count: nobody twice in a generation."""

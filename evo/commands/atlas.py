@@ -1,4 +1,4 @@
-"""`evo archive`: maps of an archive, and a page to explore it."""
+"""`evo archive`: maps of an archive, and a page to explore it, as a file or from a server of this machine."""
 
 from __future__ import annotations
 
@@ -13,72 +13,166 @@ from tyro.conf import Positional, arg
 if TYPE_CHECKING:
     from evo.opened import Run
     from evo.view.archive import ArchiveData
+    from evo.view.page import Exhibit
 
-MOMENTS = 40  # of the archive's past, for the page's slider
+REPEAT = 0x5C03E  # what the keys of an elite's further looks fold in, so that the search never saw their luck
 
 
 @dataclass(frozen=True)
 class Archive:
-    """The archive as pictures (a map, a histogram), and as one HTML page to explore it."""
+    """The archive as one HTML page to explore, and as pictures: a map, a histogram, its growth.
 
-    run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
+    Of two runs with the same cells: one page with both maps and their difference.
+    """
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN2]", help="A run folder, or two.")]
     out: Annotated[Path | None, arg(metavar="DIR", help="Where the files go; the run's folder if left out.")] = None
-    scenes: Annotated[int, arg(metavar="N", help="How many elites' episodes the page holds.")] = 9
+    replays: Annotated[int, arg(metavar="N", help="How many elites' episodes the page holds.")] = 9
+    cell: Annotated[tuple[int, ...], arg(metavar="C ...", help="Cells whose episodes it holds in any case.")] = ()
+    episodes: Annotated[int, arg(metavar="N", help="On how many fresh episodes each of these is judged.")] = 16
+    serve: Annotated[bool, arg(help="Show the page on this machine (127.0.0.1) while the run goes on.")] = False
+    port: Annotated[int, arg(metavar="P", help="With --serve: the port; 0 takes a free one.")] = 8765
 
     def __call__(self, console: Console) -> int:
-        from evo.commands.opened import elites, opened
-        from evo.view.archive import archive_map, histogram
-        from evo.view.page import archive_page
+        from evo.commands.opened import opened
 
-        run = opened(self.run)
-        archive, cells = elites(run)
-        out, data = self.out or self.run, gathered(run, archive)
+        if not 1 <= len(self.runs) <= 2:
+            raise ValueError(f"evo archive: wanted one run folder, or two to compare; got {len(self.runs)}.")
+        if self.serve:
+            from evo.commands.serve import serve
+
+            return serve(self.runs, self.port, console)
+        runs = [opened(path) for path in self.runs]
+        shown = [exhibit(run) for run in runs]
+        cells = alike(shown, self.cell, self.replays)
+        shown = [followed(run, one, cells, self.episodes) for run, one in zip(runs, shown, strict=True)]
+        out = self.out or self.runs[0]
         out.mkdir(parents=True, exist_ok=True)
-        archive_map(data, out / "archive.png")
-        histogram(data, out / "archive-fitness.png")
-        meta = {"title": run.path.resolve().name, "run": str(run.path), "generations": str(run.generations)}
-        scenes = filmed(run, archive, chosen(data, cells, self.scenes))
-        archive_page(data, out / "archive.html", past(run, data), meta, scenes)
-        for name in ("archive.png", "archive-fitness.png", "archive.html"):
-            console.print(str(out / name), highlight=False, soft_wrap=True)
+        drawn = pictures(shown, out)
+        if len(runs) == 1 and bool(getattr(runs[0].strategy, "looks", False)):
+            from evo.commands.review import looked
+
+            drawn.append(looked(runs[0], out / "archive-corrected.png"))
+        for path in [*drawn, page(shown, out / "archive.html")]:
+            size = f"  ({path.stat().st_size / 1e6:.1f} MB)" if path.suffix == ".html" else ""
+            console.print(f"{path}{size}", highlight=False, soft_wrap=True)
         return 0
 
 
-def gathered(run: Run, archive: Any) -> ArchiveData:
-    """The archive as the pictures want it. A column each for what its record says of an elite."""
+def pictures(shown: list[Exhibit], out: Path) -> list[Path]:
+    """Write what isn't the page: of one archive its map, histogram and growth; of two their difference."""
+    from evo.view import archive_map, difference_map, growth, histogram, parallel
+
+    data, picture = shown[0].data, out / "archive.png"
+    if len(shown) == 2:
+        difference_map(data, shown[1].data, out / "difference.png")
+        return [out / "difference.png"]
+    archive_map(data, picture)
+    histogram(data, out / "archive-fitness.png")
+    written = [picture, out / "archive-fitness.png"]
+    if len(data.bounds) > 2:
+        parallel(data, out / "archive-parallel.png")
+        written.append(out / "archive-parallel.png")
+    if data.past is not None and (data.shape or len(data.bounds) <= 2):
+        growth(data, out / "archive.gif")
+        written.append(out / "archive.gif")
+    return written
+
+
+def page(shown: list[Exhibit], path: Path) -> Path:
+    from evo.view.page import archive_page
+
+    return archive_page(shown, path)
+
+
+def exhibit(run: Run, data: ArchiveData | None = None) -> Exhibit:
+    """What a page tells of a run's archive (None: as `gathered`), episodes apart. Raises where it is empty."""
+    from evo.commands.opened import elites
+    from evo.view.gather import emitters, gathered
+    from evo.view.page import Exhibit
+
+    data = gathered(run) if data is None else data
+    if not np.isfinite(data.fitness).any():
+        elites(run)  # tells it
+    name, known = run.path.resolve().name, members(run, data)
+    names, count = tuple(emitters(run)), run.generations
+    return Exhibit(data, name, described(run), str(run.path), members=known, generations=count, emitters=names)
+
+
+def alike(shown: list[Exhibit], wanted: tuple[int, ...], count: int) -> list[int]:
+    """The cells that are followed up: those `wanted`, then `count` others; ones that all archives fill, if there are
+    any. Raises where a wanted one is empty."""
+    filled = [np.flatnonzero(np.isfinite(one.data.fitness)) for one in shown]
+    for cell in wanted:
+        if cell not in filled[0]:
+            near = filled[0][np.abs(filled[0] - cell).argmin()]
+            raise ValueError(f"--cell: cell {cell} of the archive is empty; the nearest occupied one is {near}.")
+    both = np.intersect1d(filled[0], filled[-1])
+    return list(dict.fromkeys([*wanted, *chosen(shown[0].data, both if both.size else filled[0], count)]))
+
+
+def followed(run: Run, shown: Exhibit, cells: list[int], looks: int) -> Exhibit:
+    """With these cells' episodes, further looks, and parameters where there is nothing to be seen."""
+    import jax
+
     from evo.checkpoint import flatten
-    from evo.view.archive import ArchiveData
 
-    grid = grid_of(run)
-    columns = {name: x if x.ndim == 1 else _joined(x) for name, x in flatten(archive.record).items()}
-    names = tuple(getattr(run.task, "descriptor_names", ()))
-    fitness, descriptor = np.asarray(archive.fitness), np.asarray(archive.descriptor)
-    shape, places = getattr(grid, "shape", None), getattr(grid, "centroids", None)
-    return ArchiveData(fitness, descriptor, shape, grid.bounds, names, places, columns, grid.offset)
+    cells = [cell for cell in cells if np.isfinite(shown.data.fitness[cell])]
+    if not cells:
+        return shown
+    archive = run.archive()
+    rows = {cell: jax.tree.map(lambda rows, c=cell: rows[c], archive.rows) for cell in cells}
+    films: dict[int, Any] = {}
+    if hasattr(run.task, "scene"):
+        from evo.commands.look import filmed
+
+        films = {cell: filmed(run, params) for cell, params in rows.items()}
+    numbers = {} if films else {c: np.concatenate([x.ravel() for x in flatten(p).values()]) for c, p in rows.items()}
+    return shown._replace(episodes=films, scores=scored(run, archive, cells, looks), numbers=numbers)
 
 
-def grid_of(run: Run) -> Any:
-    """The grid that says which cell a descriptor belongs to."""
-    strategy: Any = run.strategy
-    return strategy.grid
+def scored(run: Run, archive: Any, cells: list[int], looks: int) -> dict[int, np.ndarray]:
+    """What each of these cells' elites scores on fresh luck, the same for all; nothing where luck plays no part."""
+    import jax
+
+    from evo.commands.look import task_state
+    from evo.engine import judge
+    from evo.task import Task
+
+    if looks < 1 or not (isinstance(run.task, Task) or callable(run.task)) or not hasattr(run.task, "evaluate"):
+        return {}
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(run.config["seed"]), REPEAT), looks)
+    one = judge(run.task, task_state(run))
+    rows = jax.tree.map(lambda x: x[np.array(cells)], archive.rows)
+    many = jax.jit(lambda rows: jax.lax.map(lambda row: jax.vmap(lambda key: one(row, key).fitness)(keys), rows))
+    found = np.asarray(many(rows))
+    lucky = np.nanmax(np.ptp(found, axis=1)) > 0
+    return dict(zip(cells, found, strict=True)) if lucky else {}
 
 
-def past(run: Run, data: ArchiveData) -> list[tuple[int, np.ndarray]]:
-    """(generation, fitness of every cell) through the run: the best that the records ever put in each.
+def members(run: Run, data: ArchiveData, first: int = 0) -> np.ndarray | None:
+    """Which member of its generation each arrival was."""
+    from evo.view import past
 
-    Empty for an archive whose fitness isn't that, because elites leave it or are judged again.
-    """
-    grid, best = grid_of(run), np.full(len(data.fitness), -np.inf, np.float32)
-    kept = set(np.linspace(0, run.generations - 1, min(MOMENTS, run.generations)).astype(int).tolist())
-    moments = []
-    for generation in range(run.generations):
-        record = run.folder.records.read(generation)
-        cell, fitness = np.asarray(grid.cell(record["descriptor"])[0]), record["fitness"]
-        valid = np.isfinite(fitness) & (cell < len(best))
-        np.maximum.at(best, cell[valid], fitness[valid])
-        if generation in kept:
-            moments.append((generation, best.copy()))
-    return moments if np.array_equal(best, np.where(np.isfinite(data.fitness), data.fitness, -np.inf)) else []
+    if data.past is None:
+        return None
+    records = run.folder.records
+    return past.members(data.past, records.column("fitness"), records.column("descriptor"))
+
+
+def described(run: Run) -> dict[str, str]:
+    """What the page's head says of a run."""
+    task, strategy = (run.config[name] for name in ("task", "strategy"))
+    kinds = [x.get("kind", "") if isinstance(x, dict) else str(x) for x in (task, strategy)]
+    env = f" {task['env']}" if isinstance(task, dict) and "env" in task else ""
+    evaluations = run.metrics["evaluations"][-1] if len(run.metrics.get("evaluations", ())) else 0
+    return {
+        "task": kinds[0] + env,
+        "strategy": kinds[1],
+        "generations": f"{run.generations:,}",
+        "evaluations": f"{int(evaluations):,}",
+        "seed": str(run.config["seed"]),
+    }
 
 
 def chosen(data: ArchiveData, cells: np.ndarray, count: int) -> list[int]:
@@ -86,19 +180,3 @@ def chosen(data: ArchiveData, cells: np.ndarray, count: int) -> list[int]:
     spread = cells[np.linspace(0, len(cells) - 1, max(count - 1, 0)).astype(int)].tolist()
     best = int(cells[data.fitness[cells].argmax()])
     return list(dict.fromkeys([best, *spread]))[: max(count, 0)]
-
-
-def filmed(run: Run, archive: Any, cells: list[int]) -> dict[int, Any]:
-    """An episode of each of these cells' elites; none where the task can't be filmed."""
-    import jax
-
-    from evo.commands.look import filmed
-
-    if not hasattr(run.task, "scene"):
-        return {}
-    return {cell: filmed(run, jax.tree.map(lambda rows, c=cell: rows[c], archive.rows)) for cell in cells}
-
-
-def _joined(rows: np.ndarray) -> np.ndarray:
-    """Rows of several numbers as strings: `12, 40`."""
-    return np.array([", ".join(map(str, row)) for row in rows.reshape(len(rows), -1).tolist()])

@@ -13,13 +13,13 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from evo.registry import nearest
+from evo.view.statistics import Statistic
 
 if TYPE_CHECKING:
     from evo.opened import Run
 
 X = Literal["generation", "evaluations", "steps", "seconds"]
 FILMS = (".gif", ".html", ".mp4")
-FLAT = (".gif", ".mp4")  # of worlds that draw themselves
 REPLAY = 0xF11A  # what the key of a filmed episode folds in, so that the search never saw its luck
 
 
@@ -30,9 +30,17 @@ class Plot:
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ...]", help="Run folders.")]
     out: Annotated[
         Path | None,
-        arg(metavar="FILE", help="The picture (.png, .svg, .pdf); RUN/curves.png of the first if left out."),
+        arg(metavar="FILE", help="A .png, .svg, .pdf, or .html to explore; RUN/curves.png of the first if left out."),
     ] = None
     x: Annotated[X, arg(help="What the curves go along.")] = "generation"
+    y: Annotated[tuple[str, ...], arg(metavar="COLUMN ...", help="Columns of metrics.jsonl, a panel each.")] = ()
+    diagnostics: Annotated[
+        bool, arg(help="An evolution strategy's update norm, cosine of half-populations, and sigma, too.")
+    ] = False
+    statistic: Annotated[
+        Statistic, arg(help="Of several seeds: median and quartiles, or interquartile mean and bootstrap interval.")
+    ] = "median"
+    compare: Annotated[bool, arg(help="What the runs ended with, as a Markdown table; --out FILE.md keeps it.")] = False
     descriptors: Annotated[
         bool, arg(help="Where every member ended up, on the task's map, instead of curves; RUN/descriptors.png.")
     ] = False
@@ -40,54 +48,145 @@ class Plot:
     def __call__(self, console: Console) -> int:
         if not self.runs:
             raise ValueError("evo plot: wanted at least one run folder, got none.")
+        if self.compare:
+            console.print(compared(self.runs, self.statistic, self.out), highlight=False, soft_wrap=True, markup=False)
+            return 0
         if self.descriptors:
             picture = draw_places(self.runs, self.out or self.runs[0] / "descriptors.png")
-            console.print(str(picture), highlight=False, soft_wrap=True)
-            return 0
-        picture = draw_curves(self.runs, self.out or self.runs[0] / "curves.png", self.x)
+        else:
+            out = self.out or self.runs[0] / "curves.png"
+            picture = draw_curves(self.runs, out, self.x, self.y, self.diagnostics, self.statistic)
         console.print(str(picture), highlight=False, soft_wrap=True)
         return 0
 
 
 @dataclass(frozen=True)
 class Render:
-    """Film one episode of the solution, or of one elite, on luck that the search never saw."""
+    """Film episodes of the solution, an elite, a candidate, or many elites, on luck that the search never saw."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
     cell: Annotated[int | None, arg(metavar="C", help="The cell of the archive whose elite is filmed.")] = None
+    generation: Annotated[int | None, arg(metavar="G", help="With --member: of which generation.")] = None
+    member: Annotated[int | None, arg(metavar="I", help="The candidate of that generation that is filmed.")] = None
+    episodes: Annotated[int, arg(metavar="N", help="How many episodes, each on luck of its own.")] = 1
+    grid: Annotated[
+        str | None, arg(metavar="RxC", help="Many elites in one picture, as 4x4: the fittest of each part of the map.")
+    ] = None
     out: Annotated[
         Path | None, arg(metavar="FILE", help="A .gif, .html or .mp4; RUN/episode.gif and .html if left out.")
     ] = None
 
     def __call__(self, console: Console) -> int:
-        from evo.commands.opened import elite, opened
+        from evo.commands.opened import opened
 
-        run = opened(self.run)
-        forms = FLAT if hasattr(run.task, "film") else FILMS
-        name = "episode" if self.cell is None else f"episode-{self.cell}"
-        films = [self.out] if self.out else [self.run / f"{name}{form}" for form in forms if form != ".mp4"]
+        films = [self.out] if self.out else [self.run / f"{self._name()}{suffix}" for suffix in FILMS[:2]]
         for film in films:
-            if film.suffix not in forms:
-                raise ValueError(f"{film}: wanted one of {', '.join(forms)}; {nearest(film.suffix, forms)}")
-        params = run.solution() if self.cell is None else elite(run, self.cell)
-        scene = filmed(run, params)
+            if film.suffix not in FILMS:
+                raise ValueError(f"{film}: wanted one of {', '.join(FILMS)}; {nearest(film.suffix, FILMS)}")
+        shape = self._shape()
+        scenes, columns = self._scenes(opened(self.run), shape), shape[1] if shape else None
         for film in films:
-            write_film(scene, film)
+            write_film(scenes, film, columns)
             console.print(str(film), highlight=False, soft_wrap=True)
         return 0
 
+    def _name(self) -> str:
+        which = {"grid": self.grid, "cell": self.cell, "generation": self.generation, "member": self.member}
+        said = [str(x) if name in ("grid", "cell") else f"{name[0]}{x}" for name, x in which.items() if x is not None]
+        return "-".join(["episode", *said])
 
-def draw_curves(paths: Sequence[Path], out: Path, x: str) -> Path:
+    def _shape(self) -> tuple[int, int] | None:
+        """The rows and columns of the grid. Raises where two things are asked for at once."""
+        asked = [x is not None for x in (self.grid, self.cell, self.member)].count(True)
+        if asked > 1 or (self.generation is None) != (self.member is None):
+            raise ValueError("evo render: wanted --cell C, or --generation G and --member I, or --grid RxC.")
+        if self.episodes < 1 or (self.grid is not None and self.episodes > 1):
+            raise ValueError(f"--episodes: wanted at least 1, and 1 with --grid; got {self.episodes}.")
+        if self.grid is None:
+            return None
+        found = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", self.grid)
+        if not found:
+            raise ValueError(f"--grid: wanted rows x columns as 4x4, each at most 99; got {self.grid!r}.")
+        return int(found[1]), int(found[2])
+
+    def _scenes(self, run: Run, shape: tuple[int, int] | None) -> list[Any]:
+        from evo.commands.opened import elite
+
+        if shape:
+            return tiles(run, *shape)
+        if self.member is not None and self.generation is not None:
+            params = run.member(self.generation, self.member)
+        else:
+            params = run.solution() if self.cell is None else elite(run, self.cell)
+        return [filmed(run, params, i) for i in range(self.episodes)]
+
+
+def tiles(run: Run, rows: int, columns: int) -> list[Any]:
+    """An episode of the fittest elite in each part of the map (of its first two descriptors), laid out as the map is:
+    row by row from the top. None where nobody lives. An archive of one descriptor is cut along it alone."""
+    import jax
+
+    from evo.commands.opened import elites
+
+    strategy: Any = run.strategy
+    archive, cells = elites(run)
+    fitness, descriptor = np.asarray(archive.fitness)[cells], np.asarray(archive.descriptor)[cells]
+    part = parts(descriptor, strategy.grid.bounds, rows, columns)
+    found: list[Any] = [None] * (rows * columns)
+    for place in range(rows * columns):
+        there = np.flatnonzero(part == place)
+        if there.size:
+            cell = int(cells[there[fitness[there].argmax()]])
+            scene = filmed(run, jax.tree.map(lambda x, c=cell: x[c], archive.rows))
+            found[place] = scene._replace(title=f"cell {cell}: {fitness[there].max() + 0.0:.4g}")
+    return found
+
+
+def parts(descriptor: np.ndarray, bounds: Sequence[tuple[float, float]], rows: int, columns: int) -> np.ndarray:
+    """Which part of the map each descriptor is in, counted row by row from the top left."""
+    low, high = np.asarray(bounds, float).T
+    share = np.clip((descriptor - low) / (high - low), 0, 1 - 1e-9)
+    if share.shape[1] == 1:
+        return (share[:, 0] * rows * columns).astype(int)
+    return (rows - 1 - (share[:, 1] * rows).astype(int)) * columns + (share[:, 0] * columns).astype(int)
+
+
+def compared(paths: Sequence[Path], statistic: Statistic, out: Path | None) -> str:
+    """What these runs ended with, as a Markdown table; written to `out`, too, where that is given."""
+    from evo.commands.opened import opened
+    from evo.view.curves import grouped
+    from evo.view.statistics import table
+    from evo.view.target import target
+
+    runs = [opened(path) for path in paths]
+    text = table(grouped([(label, run.metrics) for label, run in zip(labels(runs), runs, strict=True)]), statistic)
+    if out:
+        target(out, (".md",)).write_text(text, encoding="utf-8")
+    return text
+
+
+def draw_curves(
+    paths: Sequence[Path],
+    out: Path,
+    x: str = "generation",
+    y: Sequence[str] = (),
+    diagnostics: bool = False,
+    statistic: Statistic = "median",
+) -> Path:
     """Draw the learning curves of these runs; returns the picture's path."""
     from evo.commands.opened import opened
-    from evo.view.curves import curves
+    from evo.view.curves import DIAGNOSTICS, chosen, curves
 
     runs = [opened(path) for path in paths]
     for run in runs:
         if x == "steps" and not run.metrics["steps"].any():
             raise ValueError(f"--x: {run.path} counts no environment steps; the nearest is evaluations.")
+    shown = [(label, run.metrics) for label, run in zip(labels(runs), runs, strict=True)]
+    panels = list(y) or chosen(shown, x, None)
+    if diagnostics:
+        panels += [name for name in DIAGNOSTICS if all(name in columns for _, columns in shown) and name not in panels]
     out.parent.mkdir(parents=True, exist_ok=True)
-    curves([(label, run.metrics) for label, run in zip(labels(runs), runs, strict=True)], out, x)
+    curves(shown, out, x, panels if y or diagnostics else None, statistic)
     return out
 
 
@@ -128,25 +227,31 @@ def labels(runs: Sequence[Run]) -> list[str]:
     return [names[kinds.index({**searched(run.config), "seed": None})] for run in runs]
 
 
-def filmed(run: Run, params: Any) -> Any:
-    """One episode as a scene, or as a film of the world itself. Raises where the task can't be drawn."""
+def filmed(run: Run, params: Any, episode: int = 0) -> Any:
+    """One episode as a scene or a film; each `episode` has luck of its own. Raises where the task can't be drawn."""
     import jax
 
-    key = jax.random.fold_in(jax.random.key(run.config["seed"]), REPLAY)
-    if hasattr(run.task, "film"):
-        return run.task.film(params, run.task_state(), key)
     if not hasattr(run.task, "scene"):
         kind = run.config["task"].get("kind", "this task")
         raise ValueError(f"{run.path}: {kind} has nothing to film; tasks that do have a `scene`, such as brax and arm.")
-    return run.task.scene(params, run.task_state(), key)
+    key = jax.random.fold_in(jax.random.key(run.config["seed"]), REPLAY)
+    return run.task.scene(params, task_state(run), jax.random.fold_in(key, episode) if episode else key)
 
 
-def write_film(scene: Any, path: Path):
-    """Write a scene or a film in the form that the path's suffix asks for."""
-    from evo.view import episode, film
+def task_state(run: Run) -> Any:
+    """The task's state at the end; of a run that goes on, the last one that is on record."""
+    done = (run.path / "task.safetensors").exists()
+    return run.task_state(None if done else run.generations - 1)
+
+
+def write_film(scenes: Sequence[Any], path: Path, columns: int | None = None):
+    """Write episodes in the form that the path's suffix asks for: side by side, or to choose from on a page."""
+    from evo.view import episode
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(scene, film.Film):
-        {".gif": film.gif, ".mp4": film.mp4}[path.suffix](scene, path)
-        return
-    {".gif": episode.gif, ".html": episode.page, ".mp4": episode.mp4}[path.suffix](scene, path)
+    if path.suffix == ".html":
+        episode.page([scene for scene in scenes if scene is not None], path)
+    elif len(scenes) > 1:
+        episode.grid(scenes, path, columns)
+    else:
+        {".gif": episode.gif, ".mp4": episode.mp4}[path.suffix](scenes[0], path)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from rich.console import Console
 from tyro.conf import Positional, Suppress, UseAppendAction, arg
 
@@ -36,6 +37,7 @@ class Run:
         UseAppendAction[tuple[str, ...]], arg(metavar="LOGGER", help="tensorboard or wandb, besides metrics.jsonl.")
     ] = ()
     quiet: Annotated[bool, arg(help="Show no progress.")] = False
+    watch: Annotated[bool, arg(help="Show small curves in the terminal while it runs.")] = False
     overrides: Suppress[tuple[tuple[str, str], ...]] = ()
 
     def __call__(self, console: Console) -> int:
@@ -47,7 +49,7 @@ class Run:
         config = dump(experiment)
         if self._goes_on(out, config):
             console.print(f"going on with {out}", highlight=False)
-        status, result = train(experiment, out, config, console, self.quiet)
+        status, result = train(experiment, out, config, console, self.quiet, self.watch)
         if status:
             stood = f"stopped after {len(result.metrics['generation'])} of {experiment.generations} generations"
             again = shlex.join(["evo", "run", self.config, "--out", str(out), "--resume", *self._words()])
@@ -74,17 +76,19 @@ class Run:
         return there
 
 
-def train(experiment: Experiment, out: Path, config: str, console: Console, quiet: bool) -> tuple[int, Any]:
+def train(
+    experiment: Experiment, out: Path, config: str, console: Console, quiet: bool, curves: bool = False
+) -> tuple[int, Any]:
     """Run with progress and loggers; the exit status, 128 + signal where one ended it, and what `evo.run` returned."""
     from evo.experiment import FREE, parse
     from evo.loggers import logging
     from evo.progress import watching
     from evo.run import run
 
-    settings = {name: getattr(experiment, name) for name in (*FREE[:-1], "seed")}
+    settings = {name: getattr(experiment, name) for name in (*FREE[:-1], "seed", "fuse")}
     with (
         logging(experiment.log, out, parse(config, "config")) as log,
-        watching(console, experiment.generations, quiet) as watch,
+        watching(console, experiment.generations, quiet, curves) as watch,
         interruptible(console) as signals,
     ):
 
@@ -102,11 +106,11 @@ def train(experiment: Experiment, out: Path, config: str, console: Console, quie
             stop=lambda: bool(signals),
             **settings,
         )
-    finish(out, result, console)
+    finish(out, result, console, experiment.task)
     return (128 + signals[0] if signals else 0), result
 
 
-def finish(out: Path, result: Any, console: Console):
+def finish(out: Path, result: Any, console: Console, task: Any = None):
     """Draw the learning curve and say what the run left and where."""
     from evo.commands.look import draw_curves
 
@@ -116,6 +120,11 @@ def finish(out: Path, result: Any, console: Console):
         picture = draw_curves([out], out / "curves.png", "generation")
         console.print(f"learning curve  {picture}", highlight=False, soft_wrap=True)
         console.print(f"best fitness    {result.metrics['best'].max():.6g}", highlight=False)
+        seen = result.metrics.get("eval_mean", np.zeros(0))
+        if (fresh := seen[np.isfinite(seen)]).size:
+            console.print(f"on fresh luck   {fresh[-1]:.6g}", highlight=False)
+    for name, value in getattr(task, "references", {}).items():
+        console.print(f"{name:15} {value:.6g}  (what counting scores there)", highlight=False)
 
 
 def check_same(out: Path, config: str):

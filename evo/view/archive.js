@@ -1,168 +1,217 @@
 "use strict";
-// The page of an archive: what is chosen, how it is coloured, what is said of it. The map is map.js, replays player.js.
+// The page of one archive, or of two side by side: what is chosen, how maps are coloured, what the keys do. Who lived
+// where is story.js, the maps are map.js, the panels of elites cell.js.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent), get = (id) => document.getElementById(id);
-  for (const name of ["fitness", "descriptor", "centroids", "corners", "counts"]) if (data[name]) data[name] = evo.array(data[name]);
-  for (const column of data.columns) column.values = evo.array(column.values);
-  data.cells = data.fitness.length;
-  const d = data.names.length, past = data.history && evo.array(data.history.fitness);
-  const columns = [{ name: "fitness", values: data.fitness }, ...data.columns];
-  const map = evo.map(get("map"), data);
-  let fitness = data.fitness, color = columns[0], chosen = -1, player = null, ticking = 0;
+  for (const run of data.runs) for (const name of ["centroids", "corners", "counts"]) if (run[name]) run[name] = evo.array(run[name]);
+  const stories = data.runs.map(evo.story), runs = data.runs, first = runs[0], d = first.names.length, two = runs.length > 1;
+  const view = { x: 0, y: 0, zoom: 1 }, fields = [];
+  let color = "fitness", mode = "each", active = 0, chosen = -1, root = -1, time = 0, ticking = 0, pinned = null, chart = null;
 
-  get("title").textContent = data.title;
-  get("summary").textContent = data.summary;
-  get("meta").append(...data.meta.map(([key, value]) => evo.element("span", {}, evo.element("b", { textContent: key }), " " + value)));
-
-  // Colours: viridis over the range of the elites, or a colour a kind; in steps, so that the map draws few paths.
-  const restyle = () => {
-    const style = getComputedStyle(document.documentElement), named = (name) => style.getPropertyValue("--" + name).trim();
-    const colors = Object.fromEntries(["empty", "ink", "soft", "line", "mark", "card"].map((name) => [name, named(name)]));
-    map.show({ colors });
+  // The header.
+  const told = () => {
+    get("title").textContent = data.title;
+    get("summary").textContent = two ? "" : first.summary;
+    const about = (run) => [...(two ? [[run.title, run.summary]] : []), ...run.meta];
+    const left = data.leftOut ? [["left out", `${data.leftOut} replays, to stay under 15 MB`]] : [];
+    get("meta").replaceChildren(...[...runs.flatMap(about), ["this file", data.size], ...left].map(([key, value]) =>
+      evo.element("span", {}, evo.element("b", { textContent: key }), " " + value)));
   };
-  const recolor = () => {
+
+  // Colours: viridis over the range of all elites, or a colour a kind; in steps, so that a map draws few paths.
+  const column = (story) => story.columns().find((c) => c.name === color) || story.columns()[0];
+  const spanned = (of) => {
     let low = Infinity, high = -Infinity;
-    data.fitness.forEach((f, c) => {
-      const v = color.values[c];
-      if (!Number.isNaN(f) && Number.isFinite(v)) { low = Math.min(low, v); high = Math.max(high, v); }
-    });
-    const span = high - low || 1, values = color === columns[0] ? () => fitness : () => color.values;
-    const known = (c) => Number.isFinite(values()[c]);
-    const paint = color.labels
-      ? (c) => evo.kind(color.values[c])
-      : (c) => known(c) ? evo.viridis(Math.round(((values()[c] - low) / span) * evo.levels) / evo.levels) : "#8a94a0";
-    get("legend").replaceChildren(...(color.labels
-      ? color.labels.slice(0, 12).map((label, i) => evo.element("span", { className: "kind" }, swatch(evo.kind(i)), label))
-      : [evo.element("span", { textContent: evo.number(low) }), ramp(), evo.element("span", { textContent: evo.number(high) })]));
-    map.show({ paint });
+    stories.forEach((story, i) => { for (let c = 0; c < first.cells; c++) { const v = of(story, c, i); if (v < low) low = v; if (v > high) high = v; } });
+    return low > high ? [0, 1] : [low, high];
   };
+  const always = (story, c) => (story.end[c] < 0 ? NaN : story.elite(story.end[c]).fitness);
+  let range = spanned(always);
   const swatch = (hue) => { const box = evo.element("i", { className: "swatch" }); box.style.background = hue; return box; };
-  const ramp = () => {
+  const ramp = (at) => {
     const box = evo.element("i", { className: "ramp" });
-    box.style.background = `linear-gradient(to right, ${Array.from({ length: 11 }, (_, i) => evo.viridis(i / 10)).join(",")})`;
+    box.style.background = `linear-gradient(to right, ${Array.from({ length: 11 }, (_, i) => at(i / 10)).join(",")})`;
     return box;
   };
-
-  // One cell: what is known of it, the commands, the replay.
-  const facts = (cell) => {
-    const rows = [["fitness", evo.number(fitness[cell])]];
-    if (fitness !== data.fitness) rows.push(["fitness at the end", evo.number(data.fitness[cell])]);
-    else data.names.forEach((name, k) => rows.push([name, evo.number(data.descriptor[cell * d + k])]));
-    if (data.shape && d > 1) rows.push(["grid index", evo.index(data, cell).join(", ")]);
-    for (const column of data.columns) rows.push([column.name, column.labels ? column.labels[column.values[cell]] : evo.number(column.values[cell])]);
-    return rows;
-  };
-  const copy = async (text, button, code) => {
-    try {
-      await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
-    } catch {
-      getSelection().selectAllChildren(code);
-      button.textContent = document.execCommand("copy") ? "Copied" : "Press Ctrl+C";
+  const ends = (low, high, at) => [evo.element("span", { textContent: evo.number(low) }), ramp(at), evo.element("span", { textContent: evo.number(high) })];
+  const gap = (c) => stories[1].fitness[c] - stories[0].fitness[c];
+  const recolor = () => {
+    const columns = stories.map(column), kinds = columns[0].labels;
+    const [low, high] = color === "fitness" ? range : spanned((_, c, i) => columns[i].of(c)), span = high - low || 1;
+    const step = (v) => Math.round(((v - low) / span) * evo.levels) / evo.levels;
+    let most = 1e-12;
+    if (two) for (let c = 0; c < first.cells; c++) { const g = Math.abs(gap(c)); if (g > most) most = g; }
+    const only = [evo.diverging(-0.35), evo.diverging(0.35)];
+    for (const field of fields) {
+      const { of, labels } = columns[field.story] || {};
+      const paint = field.story === undefined
+        ? (c) => (Number.isNaN(gap(c)) ? only[Number.isNaN(stories[0].fitness[c]) ? 1 : 0] : evo.diverging(Math.round((gap(c) / most) * 48) / 48))
+        : labels ? (c) => (Number.isNaN(of(c)) ? evo.themed("unknown") : evo.kind(of(c))) : (c) => (Number.isFinite(of(c)) ? evo.viridis(step(of(c))) : evo.themed("unknown"));
+      field.map.show({ paint, range });
     }
-    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    const difference = [evo.element("span", { textContent: `${runs[1]?.title} minus ${first.title}` }), ...ends(-most, most, (x) => evo.diverging(2 * x - 1)),
+      evo.element("span", {}, swatch(only[0]), "only the first"), evo.element("span", {}, swatch(only[1]), "only the second")];
+    get("legend").replaceChildren(...(mode === "difference" ? difference
+      : kinds ? kinds.slice(0, 12).map((label, i) => evo.element("span", {}, swatch(evo.kind(i)), label)) : ends(low, high, evo.viridis)));
   };
-  const command = (text) => {
-    const code = evo.element("code", { textContent: text }), button = evo.element("button", { type: "button", textContent: "Copy" });
-    button.onclick = () => copy(text, button, code);
-    return evo.element("div", { className: "command" }, code, button);
+  const restyle = () => {
+    const colors = Object.fromEntries(["empty", "ink", "soft", "line", "mark", "card"].map((name) => [name, evo.themed(name)]));
+    for (const field of fields) field.map.show({ colors });
+    recolor();
+    curve();
   };
-  const select = (cell) => {
-    if (cell < 0 || cell >= data.cells) return;
-    const changed = cell !== chosen;
-    chosen = cell;
-    const empty = Number.isNaN(fitness[cell]);
-    get("cell").textContent = "Cell " + cell + (empty ? " (empty" + (fitness !== data.fitness ? " at this generation)" : ")") : "");
-    get("facts").replaceChildren(...(empty ? [] : facts(cell)).flatMap(([key, value]) => [
-      evo.element("dt", { textContent: key }), evo.element("dd", { textContent: value })]));
-    get("commands").replaceChildren(...(empty ? [] : data.commands).map((text) => command(text.replaceAll("{cell}", cell))));
-    if (changed) replay(cell);
-    map.show({ chosen });
+
+  // The maps.
+  const lay = () => {
+    const wanted = mode === "difference" ? [undefined] : mode === "each" ? runs.map((_, i) => i) : [+mode];
+    fields.length = 0;
+    get("fields").replaceChildren(...wanted.map((story) => {
+      const canvas = evo.element("canvas", { className: "map", tabIndex: 0, ariaLabel: "Cells of the archive; arrow keys move to the next elite" });
+      const tip = evo.element("div", { className: "tip", hidden: true }), field = { story, canvas, tip };
+      field.map = evo.map(canvas, first, view, () => fields.forEach((f) => f.map.redraw()));
+      const own = story ?? 0;
+      evo.pointer(canvas, field.map, { hover: (cell, x, y) => hover(field, cell, x, y), choose: (cell) => { if (cell >= 0) pick(cell, story ?? (Number.isNaN(stories[0].fitness[cell]) ? 1 : 0)); } });
+      new ResizeObserver(() => { tip.hidden = true; field.map.redraw(); }).observe(canvas);
+      field.map.show({ dots: (c) => !!runs[own].episodes[c] && stories[own].tenant(c) === stories[own].end[c] });
+      fields.push(field);
+      const title = story === undefined ? `${runs[1].title} minus ${first.title}` : runs[story].title;
+      return evo.element("div", { className: "field" }, ...(two ? [evo.element("h3", { textContent: title })] : []), evo.element("div", { className: "sheet" }, canvas, tip));
+    }));
+    get("fields").firstElementChild.querySelector("canvas").id = "map";
+    axes();
+    restyle();
+    refill();
+    mark();
   };
-  const replay = (cell) => {
-    player?.destroy();
-    player = null;
-    const scene = data.scenes[cell], any = Object.keys(data.scenes).length;
-    get("player").replaceChildren();
-    if (scene) {
-      get("replay").textContent = scene.title;
-      player = evo.player(get("player"), scene);
-    } else get("replay").textContent = any ? "This page holds no replay of this cell; it does of those with a white dot." : "";
+  const refill = () => {
+    for (const field of fields) {
+      const both = () => stories[0].fitness.map((f, c) => (Number.isNaN(f) ? stories[1].fitness[c] : Math.max(f, Number.isNaN(stories[1].fitness[c]) ? f : stories[1].fitness[c])));
+      field.map.show({ fitness: field.story === undefined ? both() : stories[field.story].fitness });
+    }
   };
+  const mark = () => {
+    for (const field of fields) {
+      const own = field.story === undefined || field.story === active, e = chosen >= 0 ? stories[active].elite(chosen) : null;
+      const panel = panels[two ? active : panels.length - 1];
+      const kept = pinned === null ? -1 : stories[0].elite(pinned[0]).cell;
+      field.map.show({ chosen: e ? e.cell : empty, kept, path: own && panel ? panel.line : [] });
+    }
+  };
+  const hover = (field, cell, x, y) => {
+    field.map.show({ hovered: cell });
+    field.tip.hidden = cell < 0;
+    if (cell < 0) return;
+    const facts = field.story === undefined
+      ? [...runs.map((run, i) => [run.title, evo.number(stories[i].fitness[cell])]), ["difference", evo.number(gap(cell))]] : summary(stories[field.story], cell);
+    field.tip.replaceChildren(evo.element("b", { textContent: "cell " + cell }), ...facts.flatMap(([key, value]) => [
+      evo.element("br"), evo.element("span", { textContent: key + " " }), value]));
+    const wide = field.canvas.clientWidth, left = x + 16 + field.tip.offsetWidth > wide ? x - 16 - field.tip.offsetWidth : x + 16;
+    field.tip.style.left = Math.max(left, 2) + "px";
+    field.tip.style.top = Math.max(Math.min(y + 12, field.canvas.clientHeight - field.tip.offsetHeight - 4), 2) + "px";
+  };
+  const summary = (story, cell) => {
+    const e = story.elite(story.tenant(cell)), said = [["fitness", evo.number(e.fitness)]];
+    first.names.forEach((name, k) => said.push([name, evo.number(e.descriptor[k])]));
+    if (story.known) said.push(["generation", evo.number(e.generation)]);
+    const from = e.parents.filter((r) => r >= 0).map((r) => story.elite(r).cell);
+    if (from.length) said.push(["parents", from.join(", ")]);
+    return [...said, ...story.says(e.row)];
+  };
+
+  // Panels: one; with another elite kept beside it, two; of two runs, one each.
+  let panels = [], empty = -1;
+  const fetched = (i) => data.live && (async (e) => {
+    const answer = await fetch(`episode?run=${i}&cell=${e.cell}`);
+    if (!answer.ok) throw new Error(await answer.text());
+    return answer.json();
+  });
+  const compose = () => {
+    panels.forEach((panel) => panel.destroy());
+    const wanted = two ? [0, 1] : pinned === null ? [0] : [0, 0];
+    document.querySelector("main").classList.toggle("two", wanted.length > 1);
+    const hosts = wanted.map(() => evo.element("div", { className: "panel" }));
+    get("panels").replaceChildren(...hosts);
+    panels = hosts.map((host, k) => evo.panel(host, stories[wanted[k]], {
+      choose: (row) => choose(row, wanted[k], true), fetch: fetched(wanted[k]), pin: two || k ? null : pin,
+    }));
+    if (pinned !== null) { panels[0].show(...pinned); panels[0].pinned(true); }
+    show();
+  };
+  const pin = () => {
+    if (two || (pinned === null && chosen < 0)) return;
+    pinned = pinned === null ? [chosen, root < 0 ? chosen : root] : null;
+    compose();
+  };
+  const show = () => {
+    if (two) {
+      const cell = chosen >= 0 ? stories[active].elite(chosen).cell : empty;
+      stories.forEach((story, i) => {
+        const row = i === active && chosen >= 0 ? chosen : story.tenant(cell);
+        row >= 0 ? panels[i].show(row, i === active && root >= 0 ? root : row) : panels[i].empty(cell);
+      });
+    } else if (chosen >= 0) panels[panels.length - 1].show(chosen, root < 0 ? chosen : root);
+    else panels[panels.length - 1].empty(empty);
+    mark();
+  };
+  const choose = (row, story = active, ancestor = false) => { // an arrival; of an ancestor, the line stays its descendant's
+    if (row < 0) return;
+    if (!ancestor) root = row;
+    [active, chosen, empty] = [story, row, -1];
+    show();
+    const cell = stories[story].elite(row).cell;
+    if (!ancestor && location.protocol === "file:") history.replaceState(null, "", "#cell=" + cell);
+  };
+  const pick = (cell, story = active) => {
+    if (cell < 0 || cell >= first.cells) return;
+    const row = stories[story].tenant(cell);
+    if (row >= 0) return choose(row, story);
+    [active, chosen, root, empty] = [story, -1, -1, cell];
+    show();
+  };
+  const here = () => (chosen >= 0 ? stories[active].elite(chosen).cell : empty);
 
   // Ways to choose a cell.
-  const elites = () => [...fitness.keys()].filter((c) => !Number.isNaN(fitness[c]));
-  const extreme = (sign) => elites().reduce((best, c) => (best < 0 || sign * fitness[c] > sign * fitness[best] ? c : best), -1);
-  const random = () => { const some = elites(); select(some[Math.floor(Math.random() * some.length)] ?? -1); };
-  const next = () => { const cells = Object.keys(data.scenes).map(Number); select(cells.find((c) => c > chosen) ?? cells[0]); };
+  const elites = () => { const found = []; stories[active].fitness.forEach((f, c) => { if (!Number.isNaN(f)) found.push(c); }); return found; };
+  const extreme = (sign) => elites().reduce((best, c) => (best < 0 || sign * stories[active].fitness[c] > sign * stories[active].fitness[best] ? c : best), -1);
+  const random = () => { const some = elites(); pick(some[Math.floor(Math.random() * some.length)] ?? -1); };
+  const next = () => { const cells = Object.keys(runs[active].episodes).map(Number), at = here(); pick(cells.find((c) => c > at) ?? cells[0] ?? -1); };
   const search = (text) => {
     const numbers = text.split(/[\s,;]+/).filter(Boolean).map(Number), say = (what) => { get("found").textContent = what; };
     if (!numbers.length || numbers.some(Number.isNaN)) return say(text.trim() ? "Give a cell number or descriptor values." : "");
-    if (numbers.length === 1 && Number.isInteger(numbers[0]) && (d > 1 || numbers[0] > data.bounds[0][1])) {
-      if (numbers[0] < 0 || numbers[0] >= data.cells) return say(`Cells are 0 to ${data.cells - 1}.`);
-      select(numbers[0]);
+    if (numbers.length === 1 && Number.isInteger(numbers[0]) && (d > 1 || numbers[0] > first.bounds[0][1])) {
+      if (numbers[0] < 0 || numbers[0] >= first.cells) return say(`Cells are 0 to ${first.cells - 1}.`);
+      pick(numbers[0]);
       return say("Cell " + numbers[0]);
     }
     if (numbers.length !== d) return say(`Give a cell number, or ${d} descriptor value${d > 1 ? "s" : ""}.`);
-    const far = (c) => numbers.reduce((sum, x, k) => sum + ((data.descriptor[c * d + k] - x) / (data.bounds[k][1] - data.bounds[k][0])) ** 2, 0);
-    select(elites().reduce((best, c) => (best < 0 || far(c) < far(best) ? c : best), -1));
-    say("The nearest elite: cell " + chosen);
+    const story = stories[active], place = (c) => story.elite(story.tenant(c)).descriptor;
+    const far = (c) => place(c).reduce((sum, x, k) => sum + ((x - numbers[k]) / (first.bounds[k][1] - first.bounds[k][0])) ** 2, 0);
+    pick(elites().map((c) => [far(c), c]).reduce((best, one) => (one[0] < best[0] ? one : best), [Infinity, -1])[1]);
+    say("The nearest elite: cell " + here());
   };
-  get("best").onclick = () => select(extreme(1));
-  get("worst").onclick = () => select(extreme(-1));
+  get("best").onclick = () => pick(extreme(1));
+  get("worst").onclick = () => pick(extreme(-1));
   get("random").onclick = random;
   get("next").onclick = next;
-  get("next").hidden = !Object.keys(data.scenes).length;
-  get("search").placeholder = d > 1 ? "cell, or " + data.names.map((_, k) => evo.number((data.bounds[k][0] + data.bounds[k][1]) / 2)).slice(0, 3).join(", ") : "cell or value";
+  get("next").hidden = !runs.some((run) => Object.keys(run.episodes).length);
+  get("search").placeholder = d > 1 ? "cell, or " + first.bounds.map(([a, b]) => evo.number((a + b) / 2)).slice(0, 3).join(", ") : "cell or value";
   get("search").onchange = (e) => search(e.target.value);
-
-  // The pointer on the map: hover tells, a click chooses, a drag pans, wheel and pinch zoom.
-  const canvas = get("map"), tip = get("tip"), fingers = new Map();
-  let moved = 0;
-  const local = (e) => { const box = canvas.getBoundingClientRect(); return [e.clientX - box.left, e.clientY - box.top]; };
-  const hover = (x, y) => {
-    const cell = map.at(x, y);
-    map.show({ hovered: cell });
-    tip.hidden = cell < 0;
-    if (cell < 0) return;
-    tip.replaceChildren(evo.element("b", { textContent: "cell " + cell }), ...facts(cell).flatMap(([key, value]) => [
-      evo.element("br"), evo.element("span", { textContent: key + " " }), value]));
-    const wide = canvas.clientWidth, left = x + 16 + tip.offsetWidth > wide ? x - 16 - tip.offsetWidth : x + 16;
-    tip.style.left = Math.max(left, 2) + "px";
-    tip.style.top = Math.max(Math.min(y + 12, canvas.clientHeight - tip.offsetHeight - 4), 2) + "px";
-  };
-  const spread = () => { const [a, b] = [...fingers.values()]; return Math.hypot(a[0] - b[0], a[1] - b[1]); };
-  canvas.onpointerdown = (e) => { fingers.set(e.pointerId, local(e)); moved = 0; canvas.setPointerCapture(e.pointerId); };
-  canvas.onpointermove = (e) => {
-    const at = local(e), last = fingers.get(e.pointerId);
-    if (!last) return hover(...at);
-    const wide = fingers.size === 2 ? spread() : 0;
-    fingers.set(e.pointerId, at);
-    moved += Math.hypot(at[0] - last[0], at[1] - last[1]);
-    if (fingers.size === 1 && moved > 4) { tip.hidden = true; map.pan(at[0] - last[0], at[1] - last[1]); }
-    else if (wide) map.zoom(spread() / Math.max(wide, 1), ...at);
-  };
-  canvas.onpointerup = (e) => {
-    fingers.delete(e.pointerId);
-    if (moved <= 4) select(map.at(...local(e)));
-  };
-  canvas.onpointercancel = (e) => fingers.delete(e.pointerId);
-  canvas.onpointerleave = () => { tip.hidden = true; map.show({ hovered: -1 }); };
-  canvas.addEventListener("wheel", (e) => { e.preventDefault(); map.zoom(Math.exp(-0.0015 * e.deltaY), ...local(e)); }, { passive: false });
-  canvas.ondblclick = () => map.whole();
-  get("in").onclick = () => map.zoom(1.5);
-  get("out").onclick = () => map.zoom(1 / 1.5);
-  get("whole").onclick = () => map.whole();
+  get("in").onclick = () => fields[0].map.zoom(1.5);
+  get("out").onclick = () => fields[0].map.zoom(1 / 1.5);
+  get("whole").onclick = () => fields[0].map.whole();
 
   document.addEventListener("keydown", (e) => {
-    if (e.ctrlKey || e.metaKey || e.altKey || e.target.matches("input, select, .stage")) return;
+    if (e.ctrlKey || e.metaKey || e.altKey || e.target.matches("input:not([type=range]), select, .stage")) return;
+    const slid = e.target.matches("input[type=range]"), map = (fields.find((f) => f.story === active) || fields[0]).map;
+    const panel = panels[two ? active : panels.length - 1];
     const keys = {
-      ArrowLeft: () => select(map.step(chosen, -1, 0)), ArrowRight: () => select(map.step(chosen, 1, 0)),
-      ArrowUp: () => select(map.step(chosen, 0, 1)), ArrowDown: () => select(map.step(chosen, 0, -1)),
-      b: () => select(extreme(1)), w: () => select(extreme(-1)), r: random, n: next, "/": () => get("search").focus(),
-      "+": () => map.zoom(1.5), "-": () => map.zoom(1 / 1.5), 0: () => map.whole(),
+      b: () => pick(extreme(1)), w: () => pick(extreme(-1)), r: random, n: next, c: pin, "/": () => get("search").focus(),
+      "+": () => map.zoom(1.5), "-": () => map.zoom(1 / 1.5), 0: () => map.whole(), ",": () => travel(time - 1), ".": () => travel(time + 1),
+      "[": () => panel.step(-1), "]": () => panel.step(1), p: () => run(!ticking),
     };
-    if (e.key === " " && player && e.target.tagName !== "BUTTON") keys[" "] = () => player.toggle();
+    const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+    if (ways[e.key] && !slid) keys[e.key] = () => pick(map.step(here(), ...ways[e.key]));
+    if (e.key === " " && e.target.tagName !== "BUTTON") keys[" "] = () => panel.toggle();
     if (!keys[e.key]) return;
     e.preventDefault();
     keys[e.key]();
@@ -171,62 +220,119 @@
   // Which two descriptors are shown, and what is done with the others.
   const options = (names, at) => names.map((name, i) => evo.element("option", { value: i, textContent: name, selected: i === at }));
   const axes = () => {
+    if (d < 2) return;
     const shown = [+get("x").value, +get("y").value];
-    const fixed = data.names.map((_, k) => { const held = document.getElementById("held" + k)?.value; return held ? +held : null; });
-    map.show({ axes: shown, fixed });
+    const fixed = first.names.map((_, k) => { const held = document.getElementById("held" + k)?.value; return held ? +held : null; });
+    for (const field of fields) field.map.show({ axes: shown, fixed });
     for (let k = 0; k < d; k++) { const box = document.getElementById("held" + k); if (box) box.parentNode.hidden = shown.includes(k); }
   };
   get("axes").hidden = d < 3;
   if (d > 1) {
-    get("x").append(...options(data.names, 0));
-    get("y").append(...options(data.names, 1));
+    get("x").append(...options(first.names, 0));
+    get("y").append(...options(first.names, 1));
     const swap = (one, other) => { if (get(one).value === get(other).value) get(other).value = [...Array(d).keys()].find((k) => k !== +get(one).value); axes(); };
     get("x").onchange = () => swap("x", "y");
     get("y").onchange = () => swap("y", "x");
   }
-  if (data.shape && d > 2)
-    data.names.forEach((name, k) => {
-      const edge = (i) => evo.number(data.bounds[k][0] + (i / data.shape[k]) * (data.bounds[k][1] - data.bounds[k][0]));
-      const slices = Array.from({ length: data.shape[k] }, (_, i) => evo.element("option", { value: i, textContent: edge(i) + " to " + edge(i + 1) }));
-      const box = evo.element("select", { id: "held" + k, onchange: axes }, evo.element("option", { value: "", textContent: "best over all" }), ...slices);
+  if (d > 2)
+    first.names.forEach((name, k) => {
+      const many = first.shape ? first.shape[k] : evo.bands;
+      const edge = (i) => evo.number(first.bounds[k][0] + (i / many) * (first.bounds[k][1] - first.bounds[k][0]));
+      const slices = Array.from({ length: many }, (_, i) => evo.element("option", { value: i, textContent: edge(i) + " to " + edge(i + 1) }));
+      const box = evo.element("select", { id: "held" + k, onchange: axes }, evo.element("option", { value: "", textContent: first.shape ? "best over all" : "all" }), ...slices);
       get("axes").append(evo.element("label", {}, name + " ", box));
     });
 
   // The generations of the run.
-  const generation = (i) => {
-    const all = data.history.generations.length;
-    fitness = i >= all - 1 ? data.fitness : past.subarray(i * data.cells, (i + 1) * data.cells);
-    get("when").value = i;
-    get("generation").textContent = "generation " + data.history.generations[i];
-    map.show({ fitness });
-    select(chosen);
+  const last = () => Math.max(...stories.map((story) => story.generations)) - 1;
+  const curves = () => stories.map((story) => story.curve());
+  let lines = curves();
+  const travel = (to, follow = true) => {
+    time = Math.min(Math.max(Math.round(to), 0), last());
+    const cell = here();
+    stories.forEach((story) => story.go(time >= last() ? Infinity : time));
+    get("when").value = time;
+    const at = lines.map((line) => Math.min(time, line[0].length - 1));
+    const said = lines.map((line, i) => `${line[1][at[i]].toFixed(1)} % filled`).join(" | "), scores = lines.map((line, i) => evo.number(line[2][at[i]])).join(" | ");
+    get("generation").textContent = `generation ${time} of ${last()}\n${said}, QD ${scores}`;
+    chart?.setCursor({ left: chart.valToPos(time, "x"), top: 0 });
+    refill();
+    if (color !== "fitness" || mode === "difference") recolor();
+    if (follow && cell >= 0) { root = -1; pick(cell); }
   };
   const run = (on) => {
     clearInterval(ticking);
     ticking = 0;
     get("run").textContent = on ? "❚❚" : "▶";
-    const last = data.history.generations.length - 1;
-    if (on) {
-      if (+get("when").value >= last) generation(0);
-      ticking = setInterval(() => { generation(+get("when").value + 1); if (+get("when").value >= last) run(false); }, Math.max(60, 4000 / last));
-    }
+    if (!on) return;
+    if (time >= last()) travel(0);
+    const step = Math.max(1, Math.round(last() / 120));
+    ticking = setInterval(() => { travel(time + step); if (time >= last()) run(false); }, Math.max(50, 6000 / Math.max(last(), 1)));
   };
-  if (data.history) {
-    get("when").max = data.history.generations.length - 1;
-    get("when").oninput = (e) => generation(+e.target.value);
-    get("run").onclick = () => run(!ticking);
-  } else get("time").hidden = true;
+  const curve = () => { // coverage (line) and QD score (dashes) under the slider, by uPlot
+    chart?.destroy();
+    chart = null;
+    const host = get("curve"), wide = host.clientWidth - 14;
+    if (get("time").hidden || wide < 40) return;
+    const hues = two ? [evo.diverging(-1), evo.diverging(1)] : [evo.themed("accent"), evo.themed("accent")];
+    const x = lines.reduce((a, b) => (b[0].length > a[0].length ? b : a))[0], padded = (y) => x.map((_, i) => y[i] ?? null);
+    const series = lines.flatMap((_, i) => [{ stroke: hues[i], width: 1.5, points: { show: false } }, { stroke: hues[i], width: 1, dash: [4, 3], scale: "q", points: { show: false } }]);
+    chart = new uPlot({
+      width: wide, height: 34, legend: { show: false }, axes: [{ show: false }, { show: false }], padding: [3, 0, 2, 0],
+      scales: { x: { time: false }, y: { range: (_, a, b) => [0, Math.max(b, 1e-9)] }, q: { range: (_, a, b) => [Math.min(a, 0), Math.max(b, a + 1e-9)] } },
+      cursor: { y: false, drag: { x: false, y: false }, points: { show: false } }, series: [{}, ...series],
+    }, [x, ...lines.flatMap((line) => [padded(line[1]), padded(line[2])])], host);
+    chart.over.onclick = (e) => travel(chart.posToVal(e.clientX - chart.over.getBoundingClientRect().left, "x"));
+    chart.over.onmouseleave = () => chart?.setCursor({ left: chart.valToPos(time, "x"), top: 0 });
+    chart.setCursor({ left: chart.valToPos(time, "x"), top: 0 });
+  };
+  const timed = () => { get("when").max = last(); get("time").hidden = !stories.some((story) => story.known) || last() < 1; };
+  get("when").oninput = (e) => travel(+e.target.value);
+  get("run").onclick = () => run(!ticking);
+  new ResizeObserver(() => curve()).observe(get("curve"));
 
-  get("color").append(...options(columns.map((column) => column.name), 0));
-  get("color").onchange = (e) => { color = columns[+e.target.value]; recolor(); };
-  get("coloring").hidden = columns.length < 2;
-  new ResizeObserver(() => { tip.hidden = true; map.redraw(); }).observe(canvas);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);
-  restyle();
-  if (d > 1) axes();
-  recolor();
-  if (data.history) generation(data.history.generations.length - 1);
-  const wanted = () => { const cell = /^#cell=(\d+)$/.exec(location.hash); return cell && +cell[1] < data.cells ? +cell[1] : extreme(1); };
-  window.addEventListener("hashchange", () => select(wanted()));
-  select(wanted());
+  // What is new, on a page that came from `evo archive --serve`.
+  const news = async () => {
+    try {
+      const answer = await fetch(`news?first=${stories.map((story) => story.count).join(",")}&generations=${stories.map((story) => story.generations).join(",")}`);
+      const fresh = answer.ok ? await answer.json() : null;
+      if (fresh?.some((one) => one)) {
+        const end = time >= last();
+        fresh.forEach((one, i) => { if (one) { stories[i].take(one); runs[i].episodes = {}; } });
+        lines = curves();
+        range = spanned(always);
+        timed();
+        told();
+        curve();
+        travel(end ? last() : time, false);
+        recolor();
+        if (chosen >= 0) show();
+      }
+      get("live").textContent = answer.ok ? "● live" : "the server failed";
+    } catch {
+      get("live").textContent = "○ the server is gone";
+    }
+    setTimeout(news, 1000);
+  };
+
+  const names = stories[0].columns().map((c) => c.name);
+  get("color").append(...names.map((name) => evo.element("option", { value: name, textContent: name })));
+  get("color").onchange = (e) => { color = e.target.value; recolor(); };
+  get("coloring").hidden = names.length < 2;
+  if (two) {
+    const views = [["each", "both"], ...runs.map((run, i) => [String(i), run.title]), ["difference", "difference"]];
+    get("view").append(...views.map(([value, textContent]) => evo.element("option", { value, textContent })));
+    get("view").onchange = (e) => { mode = e.target.value; lay(); };
+    get("viewing").hidden = false;
+  }
+  evo.dark.addEventListener("change", restyle);
+  told();
+  timed();
+  compose();
+  lay();
+  travel(last());
+  const wanted = () => { const cell = /^#cell=(\d+)$/.exec(location.hash); return cell && +cell[1] < first.cells ? +cell[1] : extreme(1); };
+  window.addEventListener("hashchange", () => pick(wanted()));
+  pick(wanted());
+  if (data.live) { get("live").hidden = false; news(); }
 })();

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from evo.arrivals import Rows
 from evo.view.target import PICTURES, target
 from evo.view.voronoi import voronoi
 
@@ -35,6 +36,7 @@ class ArchiveData(NamedTuple):
     centroids: Float[np.ndarray, "c d"] | None = None
     columns: Mapping[str, np.ndarray] | None = None  # more to say of each cell, [c]: numbers, or strings
     offset: float = 0.0  # the QD score is the sum of fitness - offset
+    past: Rows | None = None  # who moved in when: evo/arrivals.py
 
 
 def checked(data: ArchiveData) -> ArchiveData:
@@ -72,10 +74,8 @@ def occupied(data: ArchiveData) -> Bool[np.ndarray, "c"]:
 
 
 def places(data: ArchiveData) -> Float[np.ndarray, "c d"]:
-    """The centroids of an archive that is no grid."""
-    if data.centroids is None:
-        raise ValueError("An archive has the shape of its grid, or centroids [c, d]; got neither.")
-    return np.asarray(data.centroids, float)
+    """The centroids of an archive that is no grid; where its elites were seen, if it has none of those either."""
+    return np.asarray(data.descriptor if data.centroids is None else data.centroids, float)
 
 
 def archive_map(data: ArchiveData, path: str | Path | None = None, ax: Axes | None = None):
@@ -88,18 +88,38 @@ def archive_map(data: ArchiveData, path: str | Path | None = None, ax: Axes | No
     data = checked(data)
     pairs: list[tuple[int, ...]] = [*combinations(range(min(len(data.bounds), MOST)), 2)] or [(0,)]
     if ax is not None:
-        _panel(ax, data, pairs[0], bar=True)
+        panel(ax, data, pairs[0], bar=True)
         ax.set_title(_note(data, pairs[:1]), fontsize=9, color=INK)
     if path is not None:
         _save(data, target(path, PICTURES), pairs)
+
+
+def pair(reported: ArchiveData, corrected: ArchiveData, path: str | Path) -> Path:
+    """Draw an archive as it reports itself, and corrected by what its elites showed later, on one scale of fitness.
+
+    The first two descriptors, or the profile of one. Raises ValueError where either is empty.
+    """
+    both = [checked(reported), checked(corrected)]
+    axes = (0, 1) if len(both[0].bounds) > 1 else (0,)
+    scale = np.array([limits(data) for data in both])
+    figure, both_axes = sheet(1, 2, (11.0, 4.9))
+    for ax, data, name in zip(both_axes, both, ("reported", "corrected"), strict=True):
+        drawn = panel(ax, data, axes, bar=False)
+        ax.set_title(f"{name}\n{summary(data)}", fontsize=9.5, color=INK)
+        if len(axes) == 2:
+            drawn.set_clim(scale[:, 0].min(), scale[:, 1].max())
+    if len(axes) == 2:
+        figure.colorbar(drawn, ax=list(both_axes), label="fitness", fraction=0.03, pad=0.015)
+    figure.savefig(path := target(path, PICTURES))
+    return path
 
 
 def histogram(data: ArchiveData, path: str | Path | None = None, ax: Axes | None = None):
     """Draw how many elites have which fitness, and (orange, right axis) the share of them up to it."""
     data = checked(data)
     if path is not None:
-        figure, sheet = _sheet(1, 1, (6.4, 4.0))
-        histogram(data, ax=sheet[0])
+        figure, axes = sheet(1, 1, (6.4, 4.0))
+        histogram(data, ax=axes[0])
         figure.savefig(target(path, PICTURES))
     if ax is None:
         return
@@ -120,9 +140,8 @@ def summary(data: ArchiveData) -> str:
     fit = fitness[np.isfinite(fitness)]
     score = (fit - data.offset).sum()
     share = 100 * len(fit) / len(fitness)
-    return (
-        f"coverage {share:.1f} % ({len(fit):,} of {len(fitness):,})  ·  QD score {score:,.6g}  ·  best {fit.max():.6g}"
-    )
+    best = fit.max() + 0.0  # no -0
+    return f"coverage {share:.1f} % ({len(fit):,} of {len(fitness):,})  ·  QD score {score:,.6g}  ·  best {best:.6g}"
 
 
 def folded(data: ArchiveData, axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:
@@ -137,10 +156,10 @@ def _save(data: ArchiveData, path: Path, pairs: list[tuple[int, ...]]):
     columns = min(len(pairs), 3)
     rows = -(-len(pairs) // columns)
     size = (6.4, 5.4) if len(pairs) == 1 else (4.0 * columns + 0.8, 3.6 * rows + 0.6)
-    figure, axes = _sheet(rows, columns, size)
-    low, high = _limits(data)
+    figure, axes = sheet(rows, columns, size)
+    low, high = limits(data)
     for ax, pair in zip(axes, pairs, strict=False):
-        drawn = _panel(ax, data, pair, bar=len(pairs) == 1 and len(pair) == 2)
+        drawn = panel(ax, data, pair, bar=len(pairs) == 1 and len(pair) == 2)
     if len(pairs) > 1:
         drawn.set_clim(low, high)
         figure.colorbar(drawn, ax=list(axes), label="fitness", fraction=0.03, pad=0.015)
@@ -148,10 +167,11 @@ def _save(data: ArchiveData, path: Path, pairs: list[tuple[int, ...]]):
     figure.savefig(path)
 
 
-def _sheet(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+def sheet(rows: int, columns: int, size: tuple[float, float], dpi: int = 140) -> tuple[Figure, np.ndarray]:
+    """An empty figure of this size (inches) and its axes in a row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, dpi=140, layout="constrained")
+    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False).ravel()
 
 
@@ -163,21 +183,21 @@ def _note(data: ArchiveData, pairs: list[tuple[int, ...]]) -> str:
     return f"{summary(data)}\n{'each pair of descriptors:' if not which else 'pairs of' + which} best over the others"
 
 
-def _limits(data: ArchiveData) -> tuple[float, float]:
+def limits(data: ArchiveData) -> tuple[float, float]:
     fit = data.fitness[occupied(data)]
     return float(fit.min()), float(fit.max() if np.ptp(fit) else fit.min() + 1)
 
 
-def _panel(ax: Axes, data: ArchiveData, axes: tuple[int, ...], bar: bool):
+def panel(ax: Axes, data: ArchiveData, axes: tuple[int, ...], bar: bool):
     """One map into an axes; what was drawn, for a colour bar."""
     ax.set_facecolor(EMPTY)
-    ax.set_xlabel(_plain(data.names[axes[0]]))
+    ax.set_xlabel(plain(data.names[axes[0]]))
     if len(axes) == 1:
         return _profile(ax, data)
     drawn = _grid(ax, data, axes) if data.shape is not None else _cells(ax, data, axes)
     drawn.set_cmap("viridis")
-    drawn.set_clim(*_limits(data))
-    ax.set(xlim=data.bounds[axes[0]], ylim=data.bounds[axes[1]], ylabel=_plain(data.names[axes[1]]))
+    drawn.set_clim(*limits(data))
+    ax.set(xlim=data.bounds[axes[0]], ylim=data.bounds[axes[1]], ylabel=plain(data.names[axes[1]]))
     ax.tick_params(colors="#5b6775", labelsize=9)
     for spine in ax.spines.values():
         spine.set_color("#c3ccd6")
@@ -186,7 +206,7 @@ def _panel(ax: Axes, data: ArchiveData, axes: tuple[int, ...], bar: bool):
     return drawn
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     return str(name).replace("$", r"\$")
 
 
@@ -198,11 +218,12 @@ def _grid(ax: Axes, data: ArchiveData, axes: tuple[int, ...]):
 
 
 def _cells(ax: Axes, data: ArchiveData, axes: tuple[int, ...]):
-    """CVT: Voronoi polygons in two dimensions; above, each elite as a dot where it was seen, the fittest on top."""
+    """CVT: Voronoi polygons in two dimensions; above, or without centroids, each elite as a dot where it was seen, the
+    fittest on top."""
     from matplotlib.collections import PolyCollection
 
     taken = occupied(data)
-    if len(data.bounds) == 2:
+    if len(data.bounds) == 2 and data.centroids is not None:
         corners, counts = voronoi(places(data), data.bounds)
         polygons = np.split(corners, np.cumsum(counts)[:-1])
         kept = [polygon for polygon, there in zip(polygons, taken, strict=True) if there]
@@ -227,7 +248,7 @@ def _profile(ax: Axes, data: ArchiveData):
         cut = np.concatenate([[low], (middle[1:] + middle[:-1]) / 2, [high]])
         left, right = np.empty_like(middle), np.empty_like(middle)
         left[order], right[order] = cut[:-1], cut[1:]
-    bottom, top = _limits(data)
+    bottom, top = limits(data)
     base = 0.0 if bottom >= 0 else bottom - 0.05 * (top - bottom)
     fit = data.fitness[taken]
     shade = colormaps["viridis"]((fit - bottom) / (top - bottom))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from evo.view.statistics import SAID, Statistic, interval
 from evo.view.target import PICTURES, target
 
 if TYPE_CHECKING:
@@ -25,7 +26,18 @@ X_LABELS = {
     "steps": "environment steps",
     "seconds": "wall-clock time (s)",
 }
-Y_LABELS = {"fitness": "fitness", "coverage": "coverage (% of cells)", "qd_score": "QD score"}
+Y_LABELS = {
+    "fitness": "fitness",
+    "coverage": "coverage (% of cells)",
+    "qd_score": "QD score",
+    "corrected_qd_score": "corrected QD score",
+    "update_norm": "length of the update",
+    "half_cosine": "cosine between half-populations",
+}
+ARCHIVE = ("coverage", "qd_score", "corrected_qd_score")  # panels of a run that has them
+DIAGNOSTICS = ("update_norm", "half_cosine", "sigma")  # of an evolution strategy
+POINTS = 120  # of a curve whose interval is bootstrapped
+CORRECTED = "corrected_"  # before the name of a column: the same as the later looks at elites see it
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -44,18 +56,42 @@ STYLE: Any = {
 
 
 def curves(
-    runs: Sequence[tuple[str, Columns]], path: str | Path, x: str = "generation", y: str | Sequence[str] | None = None
+    runs: Sequence[tuple[str, Columns]],
+    path: str | Path,
+    x: str = "generation",
+    y: str | Sequence[str] | None = None,
+    statistic: Statistic = "median",
 ):
-    """Draw runs, each (label, columns), into one PNG, SVG or PDF.
+    """Draw runs, each (label, columns), into one PNG, SVG or PDF, or into one HTML page where the file is named so.
 
     `x` is generation, evaluations, steps or seconds. `y` names columns, a panel each; None: the fitness (best; mean
     with a band of one std; what the solution scored on fresh luck where that was measured), then coverage and QD score
-    where a run has them. Runs of one label are seeds: their median, with the band between the quartiles. Values that
-    aren't finite are left out. Raises ValueError for a column that a run lacks.
+    where a run has them. Runs of one label are seeds: their median, with the band between the quartiles; or, with
+    `statistic="iqm"`, their interquartile mean with its 95 % bootstrap interval (rliable). Values that aren't finite
+    are left out. Raises ValueError for a column that a run lacks.
     """
     from matplotlib import rc_context
 
-    path = target(path, PICTURES)
+    path = target(path, (*PICTURES, ".html"))
+    panels = chosen(runs, x, y)
+    if path.suffix == ".html":
+        from evo.view.charts import page
+
+        path.write_text(page(grouped(runs), panels, x, statistic), encoding="utf-8")
+        return
+    with rc_context(STYLE):
+        figure = _figure(runs, panels, x, statistic)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def curve(runs: Sequence[tuple[str, Columns]], ax: Axes, y: str = "fitness", x: str = "generation", statistic="median"):
+    """Draw one panel of `curves`, one column of runs, into an axes."""
+    chosen(runs, x, y)
+    _drawn(ax, grouped(runs), x, y, statistic)
+
+
+def chosen(runs: Sequence[tuple[str, Columns]], x: str, y: str | Sequence[str] | None) -> list[str]:
+    """The panels. Raises where a run lacks what they need."""
     if not runs:
         raise ValueError("There is no run to draw: give at least one (label, columns).")
     panels = [y] if isinstance(y, str) else list(y) if y is not None else _panels(runs)
@@ -63,24 +99,38 @@ def curves(
     for label, columns in runs:
         for name in [x, *(needed if y is not None else [n for n in needed if n in ("best", "mean")])]:
             _find(label, columns, name)
-    with rc_context(STYLE):
-        figure = _figure(runs, panels, x)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return panels
 
 
-def seeds(runs: Sequence[Columns], x: str, y: str) -> tuple[Float[np.ndarray, "g"], Float[np.ndarray, "3 g"]]:
-    """Quartiles (25 %, 50 %, 75 %) of a column over runs, where all of them have values: on the first run's x."""
+def grouped(runs: Sequence[tuple[str, Columns]]) -> dict[str, list[Columns]]:
+    """Runs by label."""
+    groups: dict[str, list[Columns]] = {}
+    for label, columns in runs:
+        groups.setdefault(label, []).append(columns)
+    return groups
+
+
+def seeds(
+    runs: Sequence[Columns], x: str, y: str, statistic: Statistic = "median"
+) -> tuple[Float[np.ndarray, "g"], Float[np.ndarray, "3 g"]]:
+    """Low, middle and high of a column over runs, where all of them have values: on the first run's x.
+
+    The quartiles (25 %, 50 %, 75 %); with "iqm" the interquartile mean between the ends of its interval.
+    """
     lines = [_line(columns, x, y) for columns in runs]
     lines = [line for line in lines if len(line[0])]
     if not lines:
         return np.zeros(0), np.zeros((3, 0))
     low, high = max(line[0][0] for line in lines), min(line[0][-1] for line in lines)
     at = lines[0][0][(lines[0][0] >= low) & (lines[0][0] <= high)]
+    if statistic == "iqm" and len(lines) > 1:
+        at = at[np.unique(np.linspace(0, len(at) - 1, min(len(at), POINTS)).astype(int))]
+        return at, interval(np.array([np.interp(at, *line) for line in lines]))
     return at, np.quantile([np.interp(at, *line) for line in lines], [0.25, 0.5, 0.75], axis=0)
 
 
 def _panels(runs: Sequence[tuple[str, Columns]]) -> list[str]:
-    return ["fitness"] + [name for name in ("coverage", "qd_score") if any(name in columns for _, columns in runs)]
+    return ["fitness"] + [name for name in ARCHIVE if any(name in columns for _, columns in runs)]
 
 
 def _find(label: str, columns: Columns, name: str):
@@ -102,34 +152,36 @@ def _line(columns: Columns, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
     return tuple(points[:, np.argsort(points[0], kind="stable")])
 
 
-def _figure(runs: Sequence[tuple[str, Columns]], panels: list[str], x: str) -> Figure:
+def _figure(runs: Sequence[tuple[str, Columns]], panels: list[str], x: str, statistic: Statistic) -> Figure:
     from matplotlib.figure import Figure
 
-    groups: dict[str, list[Columns]] = {}
-    for label, columns in runs:
-        groups.setdefault(label, []).append(columns)
+    groups = grouped(runs)
     wide = min(len(panels), 3)
     rows = -(-len(panels) // wide)
     figure = Figure(figsize=(7.2 if wide == 1 else 4.4 * wide, 3.6 * rows + 0.7), dpi=140, layout="constrained")
     grid = figure.subplots(rows, wide, squeeze=False).ravel()
     for axes, panel in zip(grid, panels, strict=False):
-        for i, (_, members) in enumerate(groups.items()):
-            color = COLORS[i % len(COLORS)]
-            if panel == "fitness":
-                _fitness(axes, members, x, color, len(groups) == 1)
-            else:
-                _column(axes, members, x, panel, color)
-        _dress(axes, x, panel)
+        _drawn(axes, groups, x, panel, statistic)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    _legend(figure, groups, "fitness" in panels)
+    _legend(figure, groups, "fitness" in panels, statistic)
     return figure
 
 
-def _fitness(axes: Axes, members: list[Columns], x: str, color: str, alone: bool):
+def _drawn(axes: Axes, groups: dict[str, list[Columns]], x: str, panel: str, statistic: Statistic):
+    for i, members in enumerate(groups.values()):
+        color = COLORS[i % len(COLORS)]
+        if panel == "fitness":
+            _fitness(axes, members, x, color, len(groups) == 1, statistic)
+        else:
+            _column(axes, members, x, panel, color, statistic)
+    _dress(axes, x, panel)
+
+
+def _fitness(axes: Axes, members: list[Columns], x: str, color: str, alone: bool, statistic: Statistic):
     """Best, mean and what the solution scored; alone in the picture, each has its own colour."""
     best, score = (COLORS[1], COLORS[2]) if alone else (color, color)
-    at, mean = seeds(members, x, "mean")
+    at, mean = seeds(members, x, "mean", statistic)
     axes.plot(at, mean[1], color=color, lw=1.8, zorder=3)
     if len(members) > 1:
         axes.fill_between(at, mean[0], mean[2], color=color, alpha=0.2, lw=0)
@@ -137,19 +189,22 @@ def _fitness(axes: Axes, members: list[Columns], x: str, color: str, alone: bool
         std = seeds([{x: members[0][x], "std": members[0]["std"]}], x, "std")
         spread = np.interp(at, std[0], std[1][1]) if len(std[0]) else 0 * at
         axes.fill_between(at, mean[1] - spread, mean[1] + spread, color=color, alpha=0.16, lw=0)
-    top = seeds(members, x, "best")
+    top = seeds(members, x, "best", statistic)
     axes.plot(top[0], top[1][1], color=best, lw=1.2, ls=(0, (4, 1.5)), zorder=2)
-    fresh = seeds(members, x, "eval_mean")
+    fresh = seeds(members, x, "eval_mean", statistic)
     if len(fresh[0]):
         axes.plot(fresh[0], fresh[1][1], color=score, lw=1.0, marker="o", ms=4, mec="white", mew=0.6, zorder=4)
 
 
-def _column(axes: Axes, members: list[Columns], x: str, name: str, color: str):
-    at, quartiles = seeds(members, x, name)
+def _column(axes: Axes, members: list[Columns], x: str, name: str, color: str, statistic: Statistic):
+    at, quartiles = seeds(members, x, name, statistic)
     scale = 100.0 if name == "coverage" else 1.0
     axes.plot(at, scale * quartiles[1], color=color, lw=1.8)
     if len(members) > 1:
         axes.fill_between(at, scale * quartiles[0], scale * quartiles[2], color=color, alpha=0.2, lw=0)
+    if any(CORRECTED + name in columns for columns in members):
+        at, quartiles = seeds(members, x, CORRECTED + name)
+        axes.plot(at, scale * quartiles[1], color=color, lw=1.4, ls=(0, (1, 1.2)))
 
 
 def _dress(axes: Axes, x: str, panel: str):
@@ -167,14 +222,14 @@ def _dress(axes: Axes, x: str, panel: str):
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _legend(figure: Figure, groups: dict[str, list[Columns]], fitness: bool):
+def _legend(figure: Figure, groups: dict[str, list[Columns]], fitness: bool, statistic: Statistic):
     """Under the panels, outside them: what a colour is, and what a line style is."""
     from matplotlib.lines import Line2D
 
     several, ink = len(groups) > 1, "#5b6775"
     handles = []
     for i, (label, members) in enumerate(groups.items()):
-        text = label if len(members) == 1 else f"{label} (median and quartiles of {len(members)})"
+        text = label if len(members) == 1 else f"{label} ({SAID[statistic]} of {len(members)})"
         if several or not fitness or len(members) > 1:
             handles.append((Line2D([], [], color=COLORS[i % len(COLORS)], lw=2.5), text))
     if fitness:
@@ -186,6 +241,9 @@ def _legend(figure: Figure, groups: dict[str, list[Columns]], fitness: bool):
         if fresh:
             dots = Line2D([], [], color=hues[2], lw=1.0, marker="o", ms=4)
             handles.append((dots, "the solution, on fresh luck"))
+    if any(column.startswith(CORRECTED) for members in groups.values() for c in members for column in c):
+        dots = Line2D([], [], color=ink, lw=1.4, ls=(0, (1, 1.2)))
+        handles.append((dots, "coverage and QD score as later looks see them"))
     if not several and len(groups) == 1:
         figure.suptitle(next(iter(groups)).replace("$", r"\$"), fontsize=11, color="#26303e")
     texts = [text.replace("$", r"\$") for _, text in handles]

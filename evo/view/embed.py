@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import json
 import re
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from evo.view.camera import frame
-from evo.view.scene import Scene, checked, ground, matrix, poses, steady
+from evo.view.scene import Episode, Film, Scene, checked, checked_film, ground, matrix, poses, steady
 
 PACE = 30  # steps a second that a page keeps; the player interpolates
+FRAMES, TALL, WIDE, SHEET = 120, 240, 320, 6  # of a film: most pictures, their size at most, a sheet's side
 CODES = {"float32": "f4", "uint16": "u2", "int32": "i4", "uint8": "u1"}
 
 
@@ -38,6 +40,44 @@ def quantised(x: np.ndarray, levels: int = 65535) -> dict[str, Any]:
     code = np.full(x.shape, 65535, np.uint16)
     code[finite] = np.round((x[finite] - low) / (step or 1.0))
     return array(code) | {"low": low, "step": step}
+
+
+def episode(shown: Episode) -> dict[str, Any]:
+    """An episode for the player."""
+    return film(shown) if isinstance(shown, Film) else scene(shown)
+
+
+def film(shown: Film) -> dict[str, Any]:
+    """A film for the player: at most `FRAMES` pictures, made smaller where they are large, as WebP sheets."""
+    from PIL import Image
+
+    shown = checked_film(shown)
+    count = len(shown.frames)
+    kept = np.unique(np.linspace(0, count - 1, min(count, FRAMES)).round().astype(int))
+    height, width = shown.frames.shape[1:3]
+    scale = min(1.0, TALL / height, WIDE / width) if count > 1 else min(1.0, 900 / max(width, height))
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    small = [Image.fromarray(shown.frames[i]).resize(size, Image.Resampling.BOX) for i in kept]
+    return {
+        "title": shown.title,
+        "times": array(kept * shown.dt),
+        "total": array(np.cumsum(np.nan_to_num(shown.reward))[kept]),
+        "frame": list(size),
+        "sheets": [_sheet(small[i : i + SHEET**2], size) for i in range(0, len(small), SHEET**2)],
+        "across": SHEET,
+    }
+
+
+def _sheet(pictures: list[Any], size: tuple[int, int]) -> str:
+    """Pictures row by row as one image, as a data URL."""
+    from PIL import Image
+
+    sheet = Image.new("RGB", (min(len(pictures), SHEET) * size[0], -(-len(pictures) // SHEET) * size[1]))
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % SHEET * size[0], i // SHEET * size[1]))
+    out = io.BytesIO()
+    sheet.save(out, "WEBP", quality=80 if len(pictures) > 1 else 92)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
 
 
 def scene(episode: Scene) -> dict[str, Any]:
@@ -76,17 +116,21 @@ def scene(episode: Scene) -> dict[str, Any]:
     }
 
 
-def template(name: str, title: str, data: Any) -> str:
-    """The page of a template file: `<!--title-->`, `<!--data-->` and `<!--FILE-->` filled in, in one pass."""
+def template(name: str, title: str, data: Any, live: bool = False) -> str:
+    """The page of a template file: `<!--title-->`, `<!--data-->` and `<!--FILE-->` filled in, in one pass. The page of
+    a server (`live`) may ask that server, and nobody else."""
     folder = Path(__file__).parent
     source = (folder / name).read_text(encoding="utf-8")
 
     def fill(match: re.Match) -> str:
         if match[1] == "title":
             return html.escape(title)
+        if match[1] == "connect":
+            return "connect-src 'self'" if live else ""
         return script(data) if match[1] == "data" else (folder / match[1]).read_text(encoding="utf-8")
 
-    return re.sub(r"<!--(title|data|[a-z]+\.(?:js|html))-->", fill, source)
+    marks = r"<!--(title|data|connect|[a-z]+(?:\.min)?\.(?:js|html|css))-->"
+    return re.sub(marks, fill, re.sub(r"<!--(style\.html)-->", fill, source))
 
 
 def script(data: Any) -> str:

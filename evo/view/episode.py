@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import numpy as np
 from evo.view import embed
 from evo.view.camera import frame, look
 from evo.view.paint import Solid, picture, scenery
-from evo.view.scene import Scene, checked, ground, poses, steady
+from evo.view.scene import Episode, Film, Scene, checked, checked_film, ground, poses, steady
 from evo.view.target import target
 
 if TYPE_CHECKING:
@@ -21,13 +22,18 @@ if TYPE_CHECKING:
 INK, FAINT = (38, 48, 62), (104, 116, 132)
 
 
-def gif(scene: Scene, path: str | Path, width: int = 480, height: int = 360, fps: float = 25, follow: bool = True):
+def gif(scene: Episode, path: str | Path, width: int = 480, height: int = 360, fps: float = 25, follow: bool = True):
     """Write the episode as a GIF that loops, in real time, with at most `fps` frames a second (GIF knows 1/100 s)."""
-    grid([scene], path, 1, width, height, fps, follow)
+    grid([scene], target(path, (".gif",)), 1, width, height, fps, follow)
+
+
+def mp4(scene: Episode, path: str | Path, width: int = 640, height: int = 480, fps: float = 25, follow: bool = True):
+    """Write the episode as an H.264 film. Raises ValueError when imageio-ffmpeg isn't installed."""
+    grid([scene], target(path, (".mp4",)), 1, width, height, fps, follow)
 
 
 def grid(
-    scenes: list[Scene],
+    scenes: Sequence[Episode | None],
     path: str | Path,
     columns: int | None = None,
     width: int = 240,
@@ -35,51 +41,35 @@ def grid(
     fps: float = 25,
     follow: bool = True,
 ):
-    """Write several episodes side by side, each `width` x `height`, as one GIF; those that end first stand still."""
-    from PIL import Image
+    """Write several episodes side by side, each `width` x `height`, as one GIF or MP4; None is an empty place.
 
-    path, step = target(path, (".gif",)), _tick(scenes, fps)
-    shown = _tiled([frames(s, width, height, 1 / step, follow) for s in scenes], columns, width, height)
-    first = list(islice(shown, 200))
-    palette = palette_of(first)
-    flat = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in chain(first, shown))
-    opening = next(flat)
-    opening.save(path, save_all=True, append_images=flat, duration=round(1000 * step), loop=0, optimize=False)
-
-
-def mp4(scene: Scene, path: str | Path, width: int = 640, height: int = 480, fps: float = 25, follow: bool = True):
-    """Write the episode as an H.264 film. Raises ValueError when imageio-ffmpeg isn't installed."""
-    path, step = target(path, (".mp4",)), _tick([scene], fps)
-    encoded((image.tobytes() for image in frames(scene, width, height, 1 / step, follow)), path, (width, height), step)
+    Those that end first stand still. An MP4 needs imageio-ffmpeg: ValueError where it isn't installed.
+    """
+    path, some = target(path, (".gif", ".mp4")), [scene for scene in scenes if scene is not None]
+    step = _tick(some, fps)
+    shown = _tiled([s and frames(s, width, height, 1 / step, follow) for s in scenes], columns, width, height)
+    if path.suffix == ".gif":
+        _gif(shown, path, step)
+    else:
+        _mp4(shown, path, step)
 
 
-def encoded(images: Iterable[bytes], path: Path, size: tuple[int, int], step: float):
-    """Write RGB pictures as an H.264 film, `step` seconds each. Raises ValueError without imageio-ffmpeg."""
-    try:
-        import imageio_ffmpeg
-    except ImportError:
-        raise ValueError(
-            "An MP4 needs an encoder; run: pip install 'evo-engine[video]'. A .gif needs nothing."
-        ) from None
-    writer = imageio_ffmpeg.write_frames(str(path), size, fps=1 / step, macro_block_size=2)
-    writer.send(None)
-    for image in images:
-        writer.send(image)
-    writer.close()
-
-
-def page(scene: Scene, path: str | Path):
-    """Write one HTML file that plays the episode in 3-D (WebGL 2), with no network: orbit, zoom, scrub, speed."""
+def page(scenes: Episode | Sequence[Episode], path: str | Path):
+    """Write one HTML file that plays the episodes in 3-D (WebGL 2), with no network: orbit, zoom, scrub, speed."""
     path = target(path, (".html",))
-    scene = checked(scene)
-    text = embed.template("episode.html", title=scene.title or "Episode", data=embed.scene(scene))
+    some = [scenes] if isinstance(scenes, Scene | Film) else list(scenes)
+    title = some[0].title or "Episode"
+    text = embed.template("episode.html", title, {"title": title, "episodes": [embed.episode(one) for one in some]})
     path.write_text(text, encoding="utf-8")
 
 
 def frames(
-    scene: Scene, width: int = 480, height: int = 360, fps: float = 25, follow: bool = True
+    scene: Episode, width: int = 480, height: int = 360, fps: float = 25, follow: bool = True
 ) -> Iterator[Image.Image]:
     """The pictures of an episode, one every 1/fps seconds of it (the nearest step; the last step is always shown)."""
+    if isinstance(scene, Film):
+        yield from _pictures(checked_film(scene), width, height, fps)
+        return
     scene = checked(scene)
     where, floor = poses(scene), ground(scene)
     framing = frame(scene, where, follow, width / height)
@@ -100,7 +90,44 @@ def frames(
         yield image
 
 
-def _tick(scenes: list[Scene], fps: float) -> float:
+def _gif(shown: Iterator[Image.Image], path: Path, step: float):
+    from PIL import Image
+
+    first = list(islice(shown, 200))
+    palette = _palette(first)
+    flat = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in chain(first, shown))
+    opening = next(flat)
+    opening.save(path, save_all=True, append_images=flat, duration=round(1000 * step), loop=0, optimize=False)
+
+
+def _mp4(shown: Iterator[Image.Image], path: Path, step: float):
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        raise ValueError("An MP4 needs ffmpeg: `pip install imageio-ffmpeg`. A .gif or .html needs nothing.") from None
+    opening = next(shown)
+    writer = imageio_ffmpeg.write_frames(str(path), opening.size, fps=1 / step, macro_block_size=2)
+    with warnings.catch_warnings():  # ffmpeg is started as it should be: nothing of JAX runs in the child
+        warnings.filterwarnings("ignore", r"os\.fork", RuntimeWarning)
+        writer.send(None)
+    for image in chain([opening], shown):
+        writer.send(image.tobytes())
+    writer.close()
+
+
+def _pictures(film: Film, width: int, height: int, fps: float) -> Iterator[Image.Image]:
+    """A film's own pictures, whole in the middle of the frame."""
+    from PIL import Image, ImageOps
+
+    total, last = np.cumsum(np.nan_to_num(film.reward)), len(film.frames) - 1
+    for i in range(int(np.ceil(last * film.dt * fps - 1e-6)) + 1):
+        step = min(round(i / fps / film.dt), last)
+        image = ImageOps.pad(Image.fromarray(film.frames[step]), (width, height), color=(250, 251, 252))
+        _caption(image, film.title, f"{step * film.dt:.1f} s    return {total[step]:.1f}" if last else "")
+        yield image
+
+
+def _tick(scenes: list[Episode], fps: float) -> float:
     """Seconds a frame: a step of the fastest scene, but at least 1/fps; whole hundredths."""
     if not scenes or not fps > 0:
         raise ValueError(f"A film needs at least one scene and fps above 0; got {len(scenes)} scenes and fps {fps}.")
@@ -113,23 +140,26 @@ def _tile(distance: float) -> float:
     return float(power * max(x for x in (1, 2, 5) if x * power <= distance / 5 * 1.0001))
 
 
-def _tiled(films: list[Iterator[Image.Image]], columns: int | None, width: int, height: int) -> Iterator[Image.Image]:
+def _tiled(
+    films: list[Iterator[Image.Image] | None], columns: int | None, width: int, height: int
+) -> Iterator[Image.Image]:
     from PIL import Image
 
     columns = columns or int(np.ceil(np.sqrt(len(films))))
-    rows, latest = -(-len(films) // columns), [next(film) for film in films]
+    rows, latest = -(-len(films) // columns), [film and next(film) for film in films]
     while True:
         sheet = Image.new("RGB", (columns * width, rows * height), (250, 251, 252))
         for i, image in enumerate(latest):
-            sheet.paste(image, (i % columns * width, i // columns * height))
+            if image:
+                sheet.paste(image, (i % columns * width, i // columns * height))
         yield sheet
-        following = [next(film, None) for film in films]
+        following = [film and next(film, None) for film in films]
         if not any(following):
             return
         latest = [new or old for new, old in zip(following, latest, strict=True)]
 
 
-def palette_of(shown: list[Image.Image]) -> Image.Image:
+def _palette(shown: list[Image.Image]) -> Image.Image:
     """256 colours for all frames, from eight of them; what is colourful counts as much as the wide pale background."""
     from PIL import Image
 

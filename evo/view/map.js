@@ -1,6 +1,6 @@
 "use strict";
-// The map of an archive on a canvas: evo.map(canvas, data) draws cells, finds the one under a point, zooms and pans.
-// Places are in [0, 1]^2 of the two chosen descriptors, y up. A mark is what is drawn: a cell, or the best of several.
+// The map of an archive on a canvas: evo.map(canvas, data, view, moved) draws cells, finds the one under a point, zooms
+// and pans. Maps that share a `view` {x, y, zoom} show the same part; `moved` is called when it changes. Places are in [0, 1]^2 of the two chosen descriptors, y up. A mark is what is drawn: a cell, or the best of several.
 (() => {
   const VIRIDIS = ["440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a884", "44bf70", "7ad151", "bddf26", "fde725"];
   const KINDS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#7f7f7f"];
@@ -12,6 +12,10 @@
     return `rgb(${part(0)},${part(2)},${part(4)})`;
   };
   evo.kind = (code) => KINDS[code % KINDS.length];
+  evo.diverging = (x) => { // from -1, blue, over the theme's grey to 1, orange
+    const mid = evo.dark.matches ? [58, 66, 76] : [238, 240, 242], end = x < 0 ? [33, 102, 172] : [217, 95, 2], f = Math.min(Math.abs(x), 1);
+    return `rgb(${mid.map((m, k) => Math.round(m + (end[k] - m) * f)).join(",")})`;
+  };
 
   const ticks = (low, high, most) => {
     const rough = (high - low) / most, power = 10 ** Math.floor(Math.log10(rough));
@@ -43,6 +47,8 @@
       let first = 0;
       for (let c = 0; c < data.cells; c++) {
         const middle = axes.map((k) => unit(data.centroids[c * d + k], k));
+        const band = (k) => Math.min(Math.max(Math.floor(unit(data.centroids[c * d + k], k) * evo.bands), 0), evo.bands - 1);
+        if (fixed.some((x, k) => x !== null && !axes.includes(k) && x !== band(k))) continue;
         const corners = data.corners && data.corners.subarray(2 * first, 2 * (first += data.counts[c]));
         marks.push({ cells: [c], middle, corners, flip: axes[0] === 1 });
       }
@@ -56,17 +62,16 @@
     return at;
   };
 
-  evo.map = (canvas, data) => {
+  evo.map = (canvas, data, view, moved) => {
     const pen = canvas.getContext("2d"), d = data.names.length, profile = d === 1;
-    let axes = profile ? [0] : [0, 1], fixed = data.names.map(() => null), marks = [], view = { x: 0, y: 0, zoom: 1 };
-    let size = [0, 0], request = 0, fitness = data.fitness, paint = null, chosen = -1, hovered = -1, colors = null;
+    let axes = profile ? [0] : [0, 1], fixed = data.names.map(() => null), marks = [], path = [], range = [0, 1], dots = () => false;
+    let size = [0, 0], request = 0, fitness = null, paint = null, chosen = -1, hovered = -1, kept = -1, colors = null, floor = 0, ceiling = 1;
 
     const plot = () => [LEFT, TOP, size[0] - LEFT - RIGHT, size[1] - TOP - BOTTOM];
     const screen = (x, y) => { const [l, t, w, h] = plot(); return [l + (x - view.x) * view.zoom * w, t + h - (y - view.y) * view.zoom * h]; };
     const place = (px, py) => { const [l, t, w, h] = plot(); return [(px - l) / w / view.zoom + view.x, (t + h - py) / h / view.zoom + view.y]; };
-    const fit = () => { let low = Infinity, high = -Infinity; for (const f of data.fitness) { if (f < low) low = f; if (f > high) high = f; } return [low, high]; };
-    const [low, high] = fit(), floor = low >= 0 ? 0 : low - 0.05 * (high - low || 1), ceiling = high + 0.05 * (high - floor || 1);
     const rise = (f) => (f - floor) / (ceiling - floor);
+    const unit = (x, k) => (x - data.bounds[k][0]) / (data.bounds[k][1] - data.bounds[k][0]);
     const held = (mark) => { // the elite that a mark shows: the fittest of its cells, or none
       let best = -1;
       for (const c of mark.cells) if (!Number.isNaN(fitness[c]) && (best < 0 || fitness[c] > fitness[best])) best = c;
@@ -101,6 +106,23 @@
       [pen.strokeStyle, pen.lineWidth] = [color, width];
       pen.stroke();
     };
+    const line = () => { // ancestors, oldest first, as places of descriptors
+      if (path.length < 2) return;
+      const points = path.map((p) => screen(unit(p.descriptor[axes[0]], axes[0]), profile ? rise(p.fitness) : unit(p.descriptor[axes[1]], axes[1])));
+      for (const [color, width] of [[colors.card, 4], [colors.mark, 1.6]]) {
+        pen.beginPath();
+        points.forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+        [pen.strokeStyle, pen.lineWidth, pen.lineJoin] = [color, width, "round"];
+        pen.stroke();
+      }
+      points.slice(0, -1).forEach(([x, y], i) => {
+        pen.beginPath();
+        pen.arc(x, y, i ? 2.4 : 4, 0, 7);
+        [pen.fillStyle, pen.strokeStyle, pen.lineWidth] = [i ? colors.mark : colors.card, colors.mark, 2];
+        pen.fill();
+        if (!i) pen.stroke();
+      });
+    };
     const axis = () => {
       const [l, t, w, h] = plot();
       pen.fillStyle = colors.soft;
@@ -128,7 +150,7 @@
       request = 0;
       const scale = devicePixelRatio || 1;
       size = [canvas.clientWidth, canvas.clientHeight];
-      if (!size[0] || !size[1] || !paint) return;
+      if (!size[0] || !size[1] || !paint || !fitness) return;
       if (canvas.width !== Math.round(size[0] * scale) || canvas.height !== Math.round(size[1] * scale))
         [canvas.width, canvas.height] = size.map((x) => Math.round(x * scale));
       pen.setTransform(scale, 0, 0, scale, 0, 0);
@@ -148,22 +170,28 @@
         const color = paint(cell);
         piles.has(color) ? piles.get(color).push(m) : piles.set(color, [m]);
       }
+      let seen = 0;
+      for (const pile of piles.values()) seen += pile.length;
+      const edges = view.zoom > 1 && seen < 600; // near enough to tell cells apart: with their borders
       for (const [color, pile] of piles) {
         pen.beginPath();
         for (const m of pile) trace(m, profile ? rise(fitness[m.held]) : 1);
         pen.fillStyle = pen.strokeStyle = color;
         pen.fill();
-        if (pile[0].corners) { pen.lineWidth = 0.7; pen.stroke(); }
+        if (pile[0].corners && !edges) { pen.lineWidth = 0.7; pen.stroke(); }
+        if (edges) { [pen.strokeStyle, pen.lineWidth] = [colors.card, 0.8]; pen.stroke(); }
       }
       for (const m of marks) // what the page can play carries a dot
-        if (data.scenes[m.held]) {
+        if (m.held >= 0 && dots(m.held)) {
           const [x, y] = screen(m.middle[0], profile ? rise(fitness[m.held]) - 0.02 : m.middle[1]);
           pen.beginPath();
           pen.arc(x, y, 2.6, 0, 7);
           pen.fillStyle = "#fff"; pen.strokeStyle = "#111"; pen.lineWidth = 1;
           pen.fill(); pen.stroke();
         }
+      line();
       if (hovered >= 0 && hovered !== chosen) outline(hovered, colors.ink, 1.2);
+      if (kept >= 0 && kept !== chosen) outline(kept, colors.ink, 2.4);
       if (chosen >= 0) outline(chosen, colors.mark, 2.4);
       pen.restore();
       axis();
@@ -172,11 +200,12 @@
     const bound = () => {
       view.zoom = Math.min(Math.max(view.zoom, 1), 60);
       for (const k of ["x", "y"]) view[k] = Math.min(Math.max(view[k], 0), 1 - 1 / view.zoom);
-      soon();
+      moved();
     };
     const inside = (px, py) => { const [l, t, w, h] = plot(); return px >= l && px <= l + w && py >= t && py <= t + h; };
     const nearest = (px, py) => { // the mark of a point: by centroid for a CVT, by box for a grid
       const [x, y] = place(px, py);
+      if (!marks.length) return null;
       if (marks[0].box) return marks.find((m) => x >= m.box[0] && x < m.box[2] && (profile || (y >= m.box[1] && y < m.box[3])));
       const spans = axes.map((k) => data.bounds[k][1] - data.bounds[k][0]), [, , w, h] = plot();
       const [sx, sy] = marks[0].corners ? spans : [w * view.zoom, h * view.zoom];
@@ -188,10 +217,12 @@
       return best;
     };
     return {
-      show(settings) { // axes, fixed, fitness, paint, chosen, hovered, colors: whatever changed
-        if (settings.fitness) fitness = settings.fitness;
-        if (settings.paint) paint = settings.paint;
-        if (settings.colors) colors = settings.colors;
+      show(settings) { // axes, fixed, fitness, range, paint, dots, path, chosen, hovered, colors: whatever changed
+        ({ fitness, range, paint, dots, path, colors } = { fitness, range, paint, dots, path, colors, ...settings });
+        const [low, high] = range;
+        floor = low >= 0 ? 0 : low - 0.05 * (high - low || 1);
+        ceiling = high + 0.05 * (high - floor || 1);
+        if (settings.kept !== undefined) kept = settings.kept;
         if (settings.chosen !== undefined) chosen = settings.chosen;
         if (settings.hovered !== undefined) hovered = settings.hovered;
         if (settings.axes || settings.fixed || !marks.length) {
@@ -210,7 +241,7 @@
         bound();
       },
       pan(dx, dy) { const [, , w, h] = plot(); view.x -= dx / w / view.zoom; view.y += dy / h / view.zoom; bound(); },
-      whole() { view = { x: 0, y: 0, zoom: 1 }; soon(); },
+      whole() { Object.assign(view, { x: 0, y: 0, zoom: 1 }); moved(); },
       step(cell, dx, dy) { // the nearest elite from a cell in a direction, within a right angle
         const from = marks.find((m) => m.cells.includes(cell));
         let best = -1, least = Infinity;
@@ -225,4 +256,5 @@
     };
   };
   evo.levels = LEVELS;
+  evo.bands = 5; // slices of a descriptor where there is no grid
 })();

@@ -1,70 +1,156 @@
-"""An archive as one HTML file to explore: opens from disk, holds everything, asks the network for nothing."""
+"""Archives as one HTML file to explore: opens from disk, holds everything, asks the network for nothing.
+
+Axes: `c` cells, `r` arrivals, `n` looks, `m` parameters.
+"""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from evo.arrivals import Rows, kind
 from evo.view import embed
-from evo.view.archive import ArchiveData, checked, places, summary
-from evo.view.scene import Scene
+from evo.view.archive import ArchiveData, checked, occupied, places, summary
+from evo.view.past import kept, parents
+from evo.view.scene import Episode
 from evo.view.target import target
 from evo.view.voronoi import voronoi
 
+LIMIT = 15_000_000  # bytes of a page: episodes beyond it are left out, the last first
+NUMBERS = 256  # parameters that are shown of an elite
 
-def archive_page(
-    data: ArchiveData,
-    path: str | Path,
-    history: Sequence[tuple[int, Float[np.ndarray, "c"]]] | None = None,
-    meta: Mapping[str, str] | None = None,
-    scenes: Mapping[int, Scene] | None = None,
-):
-    """Write the page of an archive: a map to hover, zoom and search; a click shows a cell, and plays it.
 
-    `history` is (generation, fitness of every cell) through the run, for a slider. `meta` is shown on top as it is;
-    `title` is the heading, and with `run` (its folder) the page offers the commands that rebuild and render a cell.
-    `scenes` are the episodes that the page holds, by cell. Raises ValueError for an empty archive.
+class Exhibit(NamedTuple):
+    """One archive on a page, and what the page can tell of its elites. All strings are shown as they are."""
+
+    data: ArchiveData
+    title: str = "Archive"
+    meta: Mapping[str, str] = {}
+    run: str | None = None  # the run's folder, for commands to copy
+    episodes: Mapping[int, Episode] = {}  # by cell
+    scores: Mapping[int, Float[np.ndarray, "n"]] = {}  # of an elite that was judged again, by cell
+    numbers: Mapping[int, Float[np.ndarray, "m"]] = {}  # of an elite whose task draws nothing, by cell
+    members: Int[np.ndarray, "r"] | None = None  # which member of its generation each arrival was, where that is known
+    generations: int | None = None  # of the run so far
+    emitters: tuple[str, ...] = ()  # their names, by the number that an arrival has
+
+
+def archive_page(exhibits: ArchiveData | Exhibit | Sequence[Exhibit], path: str | Path, live: bool = False) -> Path:
+    """Write the page of an archive, or of two with the same cells, side by side with their difference.
+
+    A map to hover, zoom and search, with the run's generations on a slider; a click shows a cell: what is known of its
+    elite, its line of ancestors, and its episode. Raises ValueError for an empty archive, or two that don't compare.
     """
     path = target(path, (".html",))
-    data, meta = checked(data), {str(key): str(value) for key, value in (meta or {}).items()}
-    title = meta.get("title") or "Archive"
-    content = {
-        "title": title,
+    path.write_text(page(exhibits, live), encoding="utf-8")
+    return path
+
+
+def page(exhibits: ArchiveData | Exhibit | Sequence[Exhibit], live: bool = False) -> str:
+    """The page as text; with `live` it asks the server that it came from for what is new."""
+    shown = [Exhibit(exhibits)] if isinstance(exhibits, ArchiveData) else exhibits
+    shown = [shown] if isinstance(shown, Exhibit) else list(shown)
+    shown = [exhibit._replace(data=checked(exhibit.data)) for exhibit in shown]
+    _comparable([exhibit.data for exhibit in shown])
+    title = " and ".join(exhibit.title for exhibit in shown)
+    runs = [content(exhibit, live) for exhibit in shown]
+    left_out = 0
+    while True:
+        filled = {"title": title, "runs": runs, "live": live, "size": "00.0 MB", "leftOut": left_out}
+        text = embed.template("archive.html", title, filled, live)
+        held = [run for run in runs if run["episodes"]]
+        if len(text) <= LIMIT or not held:
+            return text.replace('"size":"00.0 MB"', f'"size":"{len(text) / 1e6:.1f} MB"', 1)
+        held[-1]["episodes"].popitem()
+        left_out += 1
+
+
+def content(exhibit: Exhibit, live: bool = False) -> dict[str, Any]:
+    """One archive for the page (story.js); all of its past where the page is `live`, for what comes refers to it."""
+    data = exhibit.data
+    return {
+        "title": exhibit.title,
         "summary": summary(data),
-        "meta": [[key, value] for key, value in meta.items() if key != "title"],
-        "commands": _commands(meta["run"]) if "run" in meta else [],
+        "meta": [[str(key), str(value)] for key, value in exhibit.meta.items()],
+        "folder": None if exhibit.run is None else shlex.quote(exhibit.run),
+        "offset": data.offset,
         **_cells(data),
-        "columns": [_column(str(name), np.asarray(column)) for name, column in (data.columns or {}).items()],
-        "history": _history(history or (), len(data.fitness)),
-        "scenes": {str(int(cell)): embed.scene(scene) for cell, scene in (scenes or {}).items()},
+        "columns": columns_of(data),
+        "past": past(data, exhibit.members, 0, live),
+        "generations": exhibit.generations,
+        "emitters": [str(name) for name in exhibit.emitters],
+        "episodes": {str(int(cell)): embed.episode(shown) for cell, shown in exhibit.episodes.items()},
+        "scores": {str(int(cell)): _some(scores, 1000) for cell, scores in exhibit.scores.items()},
+        "numbers": {str(int(cell)): _some(numbers, NUMBERS) for cell, numbers in exhibit.numbers.items()},
     }
-    path.write_text(embed.template("archive.html", title, content), encoding="utf-8")
 
 
-def _commands(run: str) -> list[str]:
-    """What rebuilds and what renders the elite of a cell; the page puts the cell in place of `{cell}`."""
-    folder = shlex.quote(run)
-    return [f"evo replay {folder} --cell {{cell}} --out elite.safetensors", f"evo render {folder} --cell {{cell}}"]
+def columns_of(data: ArchiveData) -> list[dict[str, Any]]:
+    """What else is said of each cell."""
+    return [_column(str(name), np.asarray(column)) for name, column in (data.columns or {}).items()]
+
+
+def past(data: ArchiveData, members: Int[np.ndarray, "r"] | None, first: int = 0, whole: bool = True) -> dict[str, Any]:
+    """The arrivals from the `first` on for the page; of an archive without a past, its elites, as if from the start."""
+    rows = elites(data) if data.past is None else data.past
+    family = parents(rows)
+    some = np.ones(len(rows), bool) if whole else kept(rows, family, len(data.fitness))
+    place = np.cumsum(some) - 1
+    family = np.where((family >= 0) & some[family], place[family], -1) if len(rows) else family
+    some[:first] = False
+    members = np.full(len(rows), -1) if members is None else members
+    return {
+        "known": data.past is not None,
+        "generation": embed.array(rows["generation"][some]),
+        "cell": embed.array(rows["cell"][some]),
+        "emitter": embed.array(rows["emitter"][some]),
+        "fitness": embed.array(np.where(np.isfinite(rows["fitness"]), rows["fitness"], np.nan)[some]),
+        "descriptor": embed.array(rows["descriptor"][some]),
+        "parents": embed.array(family[some]),
+        "fathers": int(family.shape[1]),
+        "member": embed.array(members[some]),
+    }
+
+
+def elites(data: ArchiveData) -> Rows:
+    """The elites as arrivals of generation 0."""
+    cell = np.flatnonzero(occupied(data))
+    rows = np.zeros(len(cell), kind(data.descriptor.shape[1], 0))
+    rows["cell"], rows["emitter"], rows["fitness"] = cell, -1, data.fitness[cell]
+    rows["descriptor"] = data.descriptor[cell]
+    return rows
+
+
+def _comparable(archives: list[ArchiveData]):
+    """Raise unless the archives have the same cells."""
+    if not 1 <= len(archives) <= 2:
+        raise ValueError(f"A page shows one archive, or two side by side; got {len(archives)}.")
+    one, other = archives[0], archives[-1]
+    if one.shape != other.shape or one.bounds != other.bounds:
+        raise ValueError(
+            f"Two archives side by side have the same cells; got shapes {one.shape} and {other.shape}, bounds "
+            f"{one.bounds} and {other.bounds}."
+        )
+    if one.centroids is not None and not np.array_equal(one.centroids, np.asarray(other.centroids)):
+        raise ValueError("Two archives side by side have the same cells; the centroids of these differ.")
 
 
 def _cells(data: ArchiveData) -> dict[str, Any]:
-    fitness = np.where(np.isfinite(data.fitness), data.fitness, np.nan)
     low, high = np.asarray(data.bounds, float).T
     cells: dict[str, Any] = {
         "names": [str(name) for name in data.names],
         "bounds": [[float(a), float(b)] for a, b in data.bounds],
         "shape": None if data.shape is None else [int(n) for n in data.shape],
-        "fitness": embed.array(fitness),
-        "descriptor": embed.array(data.descriptor),
+        "cells": len(data.fitness),
     }
     if data.shape is None:
         cells["centroids"] = embed.array(places(data))
-        if len(data.bounds) == 2:
+        if len(data.bounds) == 2 and data.centroids is not None:
             corners, counts = voronoi(places(data), data.bounds)
             cells["corners"] = embed.array(np.round((corners - low) / (high - low) * 65535).astype(np.uint16))
             cells["counts"] = embed.array(counts)
@@ -79,10 +165,6 @@ def _column(name: str, column: np.ndarray) -> dict[str, Any]:
     return {"name": name, "values": embed.array(codes.astype(np.float32)), "labels": labels.tolist()}
 
 
-def _history(history: Sequence[tuple[int, np.ndarray]], cells: int) -> dict[str, Any] | None:
-    if not history:
-        return None
-    rows = [np.asarray(fitness, float) for _, fitness in history]
-    if any(row.shape != (cells,) for row in rows):
-        raise ValueError(f"History has the fitness of all {cells} cells; got {[row.shape for row in rows]}.")
-    return {"generations": [int(generation) for generation, _ in history], "fitness": embed.quantised(np.stack(rows))}
+def _some(numbers: np.ndarray, most: int) -> list[float | None]:
+    flat = np.asarray(numbers, float).ravel()[:most]
+    return [float(f"{x:.6g}") if np.isfinite(x) else None for x in flat]

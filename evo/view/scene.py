@@ -9,7 +9,7 @@ import difflib
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 SIZES = {"sphere": 1, "capsule": 2, "cylinder": 2, "box": 3, "plane": 0}  # numbers in `size`
 
@@ -37,6 +37,18 @@ class Scene(NamedTuple):
     reward: Float[np.ndarray, "t"]
     title: str = ""
     camera: tuple[float, float] = (-65.0, 16.0)  # degrees: azimuth from +x to +y, elevation; (-90, 90) is a map
+
+
+class Film(NamedTuple):
+    """An episode as pictures, of tasks that draw themselves; one picture is a drawing. `title` is never markup."""
+
+    frames: UInt8[np.ndarray, "t h w 3"]
+    dt: float  # seconds a step
+    reward: Float[np.ndarray, "t"]
+    title: str = ""
+
+
+Episode = Scene | Film
 
 
 class Poses(NamedTuple):
@@ -69,6 +81,19 @@ def checked(scene: Scene) -> Scene:
         raise ValueError("The scene has no step to draw: it is empty, or its first positions aren't finite.")
     norm = np.linalg.norm(rotation[:steps], axis=-1, keepdims=True)
     return scene._replace(position=position[:steps], rotation=rotation[:steps] / norm, reward=reward[:steps])
+
+
+def checked_film(film: Film) -> Film:
+    """The film with its rewards in float64. Raises ValueError for arrays that disagree, or no frame."""
+    frames, reward = np.asarray(film.frames), np.asarray(film.reward, float)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or reward.shape != frames.shape[:1]:
+        raise ValueError(
+            f"A film has frames [t, h, w, 3] of uint8 and rewards [t]; got {frames.dtype} {frames.shape} and "
+            f"{reward.shape}."
+        )
+    if not len(frames) or not (np.isfinite(film.dt) and film.dt > 0):
+        raise ValueError(f"A film has at least one frame, and dt seconds a step, above 0; got {film.dt}.")
+    return film._replace(frames=frames, reward=reward)
 
 
 def _check(shape: Shape, bodies: int):

@@ -1,0 +1,1 @@
+"""Language: text as tokens, tasks of language models, and the models themselves."""

@@ -1,0 +1,159 @@
+"use strict";
+// The panel of one elite: evo.panel(host, story, page) -> {show(row, root), clear, toggle, step, destroy}. Shows what is
+// known of it, plays its episode, draws what it scored when judged again, and its line of ancestors.
+(() => {
+  const svg = evo.drawing;
+
+  const copy = async (text, button, code) => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      button.textContent = document.execCommand("copy") ? "Copied" : "Press Ctrl+C";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  };
+  const command = (text) => {
+    const code = evo.element("code", { textContent: text, title: text }), button = evo.element("button", { type: "button", textContent: "Copy" });
+    button.onclick = () => copy(text, button, code);
+    return evo.element("div", { className: "command" }, code, button);
+  };
+  const commands = (folder, elite, final) => {
+    if (folder === null) return [];
+    const which = final ? `--cell ${elite.cell}` : elite.member >= 0 ? `--generation ${elite.generation} --member ${elite.member}` : null;
+    return which === null ? [] : [`evo render ${folder} ${which}`, `evo replay ${folder} ${which} --out elite.safetensors`].map(command);
+  };
+
+  // What an elite scored when it was judged again: a dot each, their mean, and what let it in.
+  const scored = (scores, reported) => {
+    const some = scores.filter((x) => x !== null), mean = some.reduce((a, b) => a + b, 0) / Math.max(some.length, 1);
+    const all = [...some, reported], low = Math.min(...all), high = Math.max(...all), span = high - low || 1;
+    const x = (v) => 14 + ((v - low) / span) * 332;
+    const sketch = svg("svg", { viewBox: "0 0 360 46", class: "sketch", role: "img",
+      "aria-label": `judged ${some.length} times again: mean ${evo.number(mean)}, reported ${evo.number(reported)}` });
+    sketch.append(svg("line", { x1: 8, x2: 352, y1: 22, y2: 22, class: "rule" }));
+    some.forEach((v, i) => sketch.append(svg("circle", { cx: x(v), cy: 22 + ((i * 7) % 13) - 6, r: 3, class: "score" })));
+    sketch.append(svg("path", { d: `M${x(mean)} 8V36`, class: "mean" }), svg("path", { d: `M${x(reported)} 4l-5 -1 5 9 5 -9z`, class: "reported" }));
+    for (const [v, anchor] of [[low, "start"], [high, "end"]])
+      sketch.append(svg("text", { x: x(v), y: 45, "text-anchor": anchor }, evo.number(v)));
+    const said = `Judged ${some.length} times again: corrected ${evo.number(mean)}, reported ${evo.number(reported)} (▼).`;
+    return [evo.element("h3", { textContent: "On fresh luck" }), sketch, evo.element("p", { className: "note", textContent: some.length ? said : "No look at it was finite." })];
+  };
+
+  // Ancestors: fitness over generations, and the same as a list; each of them can be chosen.
+  const lineage = (line, row, choose) => {
+    const head = evo.element("h3", { textContent: line.length > 1 ? `Line of ${line.length}, from generation ${line[0].generation}` : "First of its line" });
+    if (line.length < 2) return [head];
+    const xs = line.map((e) => e.generation), ys = line.map((e) => e.fitness), least = Math.min(...ys);
+    const wide = xs[xs.length - 1] - xs[0] || 1, tall = Math.max(...ys) - least || 1;
+    const at = (e) => [10 + ((e.generation - xs[0]) / wide) * 340, 58 - ((e.fitness - least) / tall) * 46];
+    const sketch = svg("svg", { viewBox: "0 0 360 66", class: "sketch", role: "group", "aria-label": "Fitness of the ancestors over generations" });
+    sketch.append(svg("polyline", { points: line.map((e) => at(e).join(",")).join(" "), class: "trail" }));
+    const list = evo.element("ol", { className: "line" });
+    line.forEach((e) => {
+      const [x, y] = at(e), said = `generation ${e.generation}, cell ${e.cell}, fitness ${evo.number(e.fitness)}`, here = e.row === row;
+      const dot = svg("circle", { cx: x, cy: y, r: here ? 5 : 3.4, class: here ? "step here" : "step" }, svg("title", {}, said));
+      dot.onclick = () => choose(e.row);
+      sketch.append(dot);
+      const button = evo.element("button", { type: "button", onclick: () => choose(e.row), ariaCurrent: here ? "step" : "false" },
+        evo.element("b", { textContent: e.generation }), ` cell ${e.cell}`, evo.element("span", { textContent: evo.number(e.fitness) }));
+      list.append(evo.element("li", {}, button));
+    });
+    queueMicrotask(() => { const here = list.querySelector("[aria-current=step]"); if (here) list.scrollTop = here.offsetTop - list.offsetTop - 40; });
+    return [head, sketch, list];
+  };
+
+  const bars = (numbers) => { // a member's parameters, where nothing else is to be seen
+    const most = Math.max(...numbers.map(Math.abs), 1e-9), wide = 340 / numbers.length;
+    const sketch = svg("svg", { viewBox: "0 0 360 90", class: "sketch", role: "img", "aria-label": `${numbers.length} parameters` });
+    sketch.append(svg("line", { x1: 10, x2: 350, y1: 45, y2: 45, class: "rule" }));
+    numbers.forEach((v, i) => sketch.append(svg("rect", { x: 10 + i * wide, width: Math.max(wide * 0.8, 0.6),
+      y: v > 0 ? 45 - (40 * v) / most : 45, height: Math.max((40 * Math.abs(v)) / most, 0.5), class: "bar" }, svg("title", {}, `${i}: ${evo.number(v)}`))));
+    return [evo.element("h3", { textContent: `Parameters${numbers.length === 256 ? " (the first 256)" : ""}` }), sketch];
+  };
+
+  evo.panel = (host, story, page) => {
+    const { run } = story, part = (name) => evo.element("div", { className: name });
+    const heading = evo.element("h2", { ariaLive: "polite" }), pin = evo.element("button", { type: "button", className: "pin" });
+    const facts = evo.element("dl", {}), replay = evo.element("p", { className: "note replay" });
+    const stage = part("player"), again = part("again"), family = part("family"), copies = part("commands");
+    host.replaceChildren(evo.element("div", { className: "bar head" }, heading, pin), stage, replay, facts, again, family, copies);
+    let player = null, played = null, shown = -1, line = [];
+    pin.onclick = () => page.pin();
+    pin.hidden = !page.pin;
+
+    const rows = (e) => {
+      const found = [["fitness", evo.number(e.fitness)]];
+      run.names.forEach((name, k) => found.push([name, evo.number(e.descriptor[k])]));
+      if (run.shape && story.d > 1) found.push(["grid index", evo.index(run, e.cell).join(", ")]);
+      if (story.known) found.push(["generation", evo.number(e.generation)]);
+      if (story.known && e.member >= 0) found.push(["member", String(e.member)]);
+      return [...found, ...story.says(e.row)];
+    };
+    const parents = (e) => {
+      if (!story.known || !e.parents.length) return [];
+      const known = [...new Set(e.parents.filter((r) => r >= 0))];
+      if (!known.length) return ["none: the initial parameters, or an emitter's own"];
+      return known.map((r) => {
+        const one = story.elite(r);
+        return evo.element("button", { type: "button", className: "link", textContent: `cell ${one.cell}, generation ${one.generation}`, onclick: () => page.choose(r) });
+      });
+    };
+    const play = async (e) => {
+      const key = `${e.cell}@${e.row}`;
+      if (played === key) return;
+      played = key;
+      player?.destroy();
+      player = null;
+      stage.replaceChildren();
+      const any = Object.keys(run.episodes).length, final = story.final(e.row);
+      let scene = final ? run.episodes[e.cell] : null;
+      if (!scene && page.fetch && final) {
+        replay.textContent = "Playing it on the server …";
+        scene = await page.fetch(e).catch((error) => { replay.textContent = error.message; return null; });
+        if (played !== key || !scene) return;
+      }
+      if (scene) {
+        replay.textContent = scene.title;
+        player = evo.player(stage, scene);
+      } else if (final && run.numbers[e.cell]) {
+        stage.replaceChildren(...bars(run.numbers[e.cell]));
+        replay.textContent = "";
+      } else replay.textContent = !any ? "" : final ? "This page holds no replay of this cell; it does of those with a white dot." : "An ancestor: the command below plays it.";
+    };
+    const panel = {
+      show(row, root = row) {
+        const e = story.elite(row), final = story.final(row), fate = story.fate(row);
+        shown = row;
+        line = story.line(root);
+        if (!line.some((step) => step.row === row)) line = story.line(row);
+        heading.replaceChildren(`Cell ${e.cell}`, ...(final ? [] : [evo.element("small", { textContent: ` until generation ${fate}` })]));
+        facts.replaceChildren(...rows(e).flatMap(([key, value]) => [evo.element("dt", { textContent: key }), evo.element("dd", { textContent: value })]));
+        const from = parents(e);
+        if (from.length) facts.append(evo.element("dt", { className: "wide", textContent: "parents" }), evo.element("dd", { className: "wide" }, ...from));
+        again.replaceChildren(...(final && run.scores[e.cell] ? scored(run.scores[e.cell], e.fitness) : []));
+        family.replaceChildren(...(story.known ? lineage(line, row, page.choose) : []));
+        copies.replaceChildren(...commands(run.folder, e, final));
+        play(e);
+      },
+      empty(cell) {
+        shown = -1;
+        played = null;
+        player?.destroy();
+        player = null;
+        heading.textContent = cell < 0 ? "No cell chosen" : `Cell ${cell} (empty${story.time < story.generations - 1 ? " at this generation" : ""})`;
+        for (const node of [facts, stage, again, family, copies]) node.replaceChildren();
+        replay.textContent = "";
+      },
+      pinned(on) { pin.textContent = on ? "Close" : "Compare"; pin.title = on ? "Close this panel (c)" : "Keep this elite and choose another beside it (c)"; },
+      step(by) { const i = line.findIndex((e) => e.row === shown), next = line[i + by]; if (next) page.choose(next.row); },
+      get line() { return line; },
+      get row() { return shown; },
+      toggle: () => player?.toggle(),
+      destroy: () => player?.destroy(),
+    };
+    panel.pinned(false);
+    return panel;
+  };
+})();

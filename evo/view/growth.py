@@ -1,0 +1,75 @@
+"""An archive through time, as a film of its map. Axes: `c` cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from evo.view.archive import INK, ArchiveData, checked, folded, limits, occupied, panel, sheet, summary
+from evo.view.past import tenants
+from evo.view.target import target
+
+
+def growth(data: ArchiveData, path: str | Path, frames: int = 30, seconds: float = 6.0):
+    """Write the map generation by generation as a GIF that loops; its last picture stays for two seconds.
+
+    Colours as in the last picture. Of a grid of more than two descriptors, the first two are shown, the best over the
+    others. Raises ValueError for an archive without a past, and for one of more than two descriptors that is no grid.
+    """
+    data, path = checked(data), target(path, (".gif",))
+    if data.past is None or not len(data.past):
+        raise ValueError("A film of an archive needs its past, `ArchiveData.past`: see `evo.view.gathered`.")
+    if len(data.bounds) > 2 and data.shape is None:
+        raise ValueError(f"A film shows a grid, or at most 2 descriptors; got {len(data.bounds)} and no grid.")
+    last = int(data.past["generation"][-1])
+    moments = np.unique(np.linspace(0, last, min(frames, last + 1)).round().astype(int)).tolist()
+    images = _indexed(list(_pictures(data, moments)))
+    pace = max(round(1000 * seconds / len(images)), 20)
+    pause = [pace] * (len(images) - 1) + [2000]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=pause, loop=0)
+
+
+def at(data: ArchiveData, generation: int) -> Float[np.ndarray, "c"]:
+    """The fitness of every cell after a generation; -inf where it was empty."""
+    assert data.past is not None
+    lives = tenants(data.past, len(data.fitness), generation)
+    return np.where(lives >= 0, data.past["fitness"][lives], -np.inf)
+
+
+def _indexed(pictures: list[Any]) -> list[Any]:
+    """All in the colours of the last, which has them all."""
+    palette = pictures[-1].quantize(256)
+    return [picture.quantize(palette=palette, dither=0) for picture in pictures]
+
+
+def _pictures(data: ArchiveData, moments: list[int]):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    figure, axes = sheet(1, 1, (6.4, 5.4), 90)
+    canvas, ax = FigureCanvasAgg(figure), axes[0]
+    shown = (0, 1) if len(data.bounds) > 1 else (0,)
+    drawn = panel(ax, data, shown, bar=len(shown) == 2)
+    for generation in moments:
+        fitness = at(data, generation)
+        _update(drawn, data, fitness, shown)
+        ax.set_title(f"generation {generation}", fontsize=10, color=INK)
+        figure.suptitle(summary(data._replace(fitness=fitness)), fontsize=10, color=INK)
+        canvas.draw()
+        yield Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def _update(drawn: Any, data: ArchiveData, fitness: Float[np.ndarray, "c"], shown: tuple[int, ...]):
+    """The same drawing with other fitness."""
+    taken = occupied(data)
+    if len(shown) == 1:
+        bottom, _ = limits(data)
+        for bar, f in zip(drawn, fitness[taken], strict=True):
+            bar.set_height(max(f, bottom) - bar.get_y() if np.isfinite(f) else 0)
+    elif data.shape is not None:
+        drawn.set_data(np.ma.masked_invalid(folded(data._replace(fitness=fitness), shown).T))
+    else:
+        drawn.set_array(np.ma.masked_invalid(fitness[taken]))

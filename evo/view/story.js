@@ -1,0 +1,101 @@
+"use strict";
+// One run's archive through time: evo.story(run) knows who lived where after any generation, and everyone's ancestors.
+// An arrival is a row: its generation, cell, emitter, fitness, descriptor, the rows it was made of, its member number.
+(() => {
+  const NAMES = ["generation", "cell", "emitter", "fitness", "descriptor", "parents", "member"];
+  const decode = (past) => Object.fromEntries(NAMES.map((name) => [name, evo.array(past[name])]));
+  const joined = (a, b) => { const both = new a.constructor(a.length + b.length); both.set(a); both.set(b, a.length); return both; };
+
+  evo.story = (run) => {
+    const d = run.names.length, fathers = run.past.fathers;
+    let rows = decode(run.past), columns = [], tenants = null, time = 0, generations = 1;
+    const story = { run, d, known: run.past.known };
+
+    const several = run.past.known && run.emitters.length > 1; // then rows say who made an elite, at any time
+    const own = (c) => (c.name === "generation" && story.known) || (c.name === "emitter" && several);
+    const read = (list) => { columns = list.map((c) => ({ ...c, values: evo.array(c.values) })).filter((c) => !own(c)); };
+    const last = () => { generations = Math.max(run.generations || 0, (rows.generation[rows.generation.length - 1] ?? 0) + 1); };
+
+    // Who lives where after a generation, and the fitness of each cell (NaN: empty).
+    const settled = (generation) => {
+      const found = new Int32Array(run.cells).fill(-1), n = rows.cell.length;
+      for (let r = 0; r < n && rows.generation[r] <= generation; r++) found[rows.cell[r]] = Number.isNaN(rows.fitness[r]) ? -1 : r;
+      return found;
+    };
+    story.go = (generation) => {
+      time = Math.min(Math.max(generation, 0), generations - 1);
+      tenants = settled(time);
+      story.fitness = Float32Array.from(tenants, (r) => (r < 0 ? NaN : rows.fitness[r]));
+    };
+    story.tenant = (cell) => (cell < 0 ? -1 : tenants[cell]);
+    story.final = (row) => row >= 0 && story.end[rows.cell[row]] === row;
+
+    story.elite = (row) => row < 0 ? null : {
+      row, cell: rows.cell[row], generation: rows.generation[row], emitter: rows.emitter[row], fitness: rows.fitness[row],
+      descriptor: [...rows.descriptor.subarray(row * d, row * d + d)], member: rows.member[row],
+      parents: [...rows.parents.subarray(row * fathers, row * fathers + fathers)],
+    };
+    story.line = (row) => { // first parents back to the first ancestor; oldest first
+      const found = [];
+      for (let r = row; r >= 0 && found.length < 100000; r = fathers ? rows.parents[r * fathers] : -1) found.push(r);
+      return found.reverse().map(story.elite);
+    };
+    story.fate = (row) => { // the generation in which somebody else took the cell, or null
+      for (let r = row + 1; r < rows.cell.length; r++) if (rows.cell[r] === rows.cell[row]) return rows.generation[r];
+      return null;
+    };
+
+    // Coverage and QD score after every generation.
+    story.curve = () => {
+      const now = new Float32Array(run.cells).fill(NaN), x = [], coverage = [], score = [];
+      let r = 0, count = 0, total = 0;
+      for (let g = 0; g < generations; g++) {
+        for (; r < rows.cell.length && rows.generation[r] <= g; r++) {
+          const old = now[rows.cell[r]], f = rows.fitness[r];
+          if (!Number.isNaN(old)) { count--; total -= old - run.offset; }
+          if (!Number.isNaN(f)) { count++; total += f - run.offset; }
+          now[rows.cell[r]] = f;
+        }
+        x.push(g); coverage.push((100 * count) / run.cells); score.push(total);
+      }
+      return [x, coverage, score];
+    };
+
+    // A column's value of the cell's elite: what is known of the arrival at any time, the rest only of today's elites.
+    story.columns = () => [
+      { name: "fitness", of: (c) => story.fitness[c] },
+      ...(story.known ? [{ name: "generation", of: (c) => (tenants[c] < 0 ? NaN : rows.generation[tenants[c]]) }] : []),
+      ...(several ? [{ name: "emitter", labels: run.emitters, of: (c) => (tenants[c] < 0 ? NaN : rows.emitter[tenants[c]]) }] : []),
+      ...columns.map((c) => ({
+        name: c.name, labels: c.labels, of: (cell) => (c.name === "visits" || tenants[cell] === story.end[cell] ? c.values[cell] : NaN),
+      })),
+    ];
+    story.says = (row) => {
+      const cell = rows.cell[row], told = columns.filter((c) => c.name === "visits" || story.final(row));
+      return [...(several ? [["emitter", run.emitters[rows.emitter[row]] ?? "–"]] : []),
+        ...told.map((c) => [c.name, c.labels ? c.labels[c.values[cell]] : evo.number(c.values[cell])])];
+    };
+    story.value = (name, cell) => columns.find((c) => c.name === name)?.values[cell] ?? NaN;
+
+    story.take = (news) => { // from a server: what is new
+      if (news.past.cell) {
+        const more = decode(news.past);
+        for (const name of NAMES) rows[name] = joined(rows[name], more[name]);
+      }
+      run.generations = news.generations;
+      run.summary = news.summary;
+      run.meta = news.meta;
+      read(news.columns);
+      last();
+      story.end = settled(Infinity);
+    };
+    Object.defineProperties(story, {
+      time: { get: () => time }, generations: { get: () => generations }, count: { get: () => rows.cell.length },
+    });
+    read(run.columns);
+    last();
+    story.end = settled(Infinity);
+    story.go(Infinity);
+    return story;
+  };
+})();

@@ -1,0 +1,274 @@
+"""Pages in a browser: headless Chromium by Playwright, one browser for all tests. Nothing is asked of the network, no
+console error, no string becomes markup."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from samples import HOSTILE, archive, columns, tessellation, walker, with_past
+
+from evo.view import Film, archive_page, episode
+from evo.view.curves import curves
+from evo.view.page import Exhibit
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
+browsing = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for this file."""
+    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    yield browser
+    browser.close()
+    playwright.stop()
+
+
+@contextmanager
+def opened(browser, url, **settings):
+    """A page; at its end, no error in the console, nothing asked but of where it came from, nothing owned."""
+    context = browser.new_context(viewport=settings.pop("viewport", {"width": 1280, "height": 720}), **settings)
+    page, trouble = context.new_page(), []
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
+    page.on("dialog", lambda dialog: trouble.append("a dialog"))
+    home = url if str(url).startswith("http") else url.as_uri()
+    page.on("request", lambda r: None if r.url.startswith((home, "data:", "blob:")) else trouble.append(r.url))
+    page.goto(home)
+    yield page
+    trouble += ["owned"] * bool(page.evaluate("!!window.owned"))
+    context.close()
+    assert trouble == []
+
+
+def until(page, wanted, seconds=15):
+    """Wait for what Playwright's own waiting can't see: it evaluates strings in the page, which the page forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(wanted):
+        assert time.monotonic() < end, wanted
+        page.wait_for_timeout(50)
+
+
+def drawn(page, what="#map"):
+    return page.locator(what).first.screenshot()
+
+
+def heading(page, panel=0):
+    return page.locator(".panel h2").nth(panel).inner_text()
+
+
+def exhibit(title="one", hill=None, films=None):
+    data = with_past(archive(names=(HOSTILE, "right")) if hill is None else hill)
+    columns = {HOSTILE: np.arange(120), "emitter": np.array([HOSTILE, "iso"])[np.arange(120) % 2]}
+    best = int(data.fitness.argmax())
+    films = {best: walker(title=HOSTILE)} if films is None else films
+    return Exhibit(
+        data._replace(columns=columns),
+        title,
+        {HOSTILE: HOSTILE},
+        "runs/" + HOSTILE,
+        films,
+        {best: np.linspace(2, 3, 16)},
+        members=np.arange(len(data.past)),
+        generations=6,
+    )
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A folder of pages."""
+    folder = tmp_path_factory.mktemp("pages")
+    archive_page(exhibit(HOSTILE), folder / "hostile.html")
+    other = archive(names=(HOSTILE, "right"))
+    moved = exhibit("other", other._replace(fitness=np.roll(other.fitness, 11)), {})
+    archive_page([exhibit(), moved], folder / "two.html")
+    archive_page(tessellation(10_000), folder / "large.html")
+    archive_page(archive((5, 4, 3), ()), folder / "deep.html")
+    archive_page(archive((12,)), folder / "profile.html")
+    frames = (np.arange(50)[:, None, None, None] * np.array([5, 1, 3]) * np.ones((1, 24, 32, 1))).astype(np.uint8)
+    numbers = Exhibit(archive(), numbers={int(archive().fitness.argmax()): np.sin(np.arange(40.0))})
+    archive_page(numbers, folder / "numbers.html")
+    episode.page([Film(frames, 0.02, np.ones(50), HOSTILE), walker(title=HOSTILE)], folder / "episode.html")
+    curves([(HOSTILE, columns(i)) for i in range(3)] + [("ES", columns(4))], folder / "curves.html", x="steps")
+    return folder
+
+
+def test_strings_stay_strings_and_nothing_is_outside(pages):
+    for file in pages.glob("*.html"):
+        text = file.read_text()
+        assert "window.owned=1</script>" not in text
+        assert "<img" not in text
+        code = re.sub(r"/\*!?.*?\*/", "", text, flags=re.S)
+        assert not re.search(r"https?://|//cdn|<link|<iframe", re.sub(r"&[a-z#0-9]+;", "", code)), file.name
+        json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', text, re.S)[1])
+        assert len(re.findall(r"</script>", text)) == len(re.findall(r"<script", text))
+
+
+@browsing
+def test_a_click_chooses_and_plays_and_keys_walk(chromium, pages):
+    with opened(chromium, pages / "hostile.html") as page:
+        best = int(archive().fitness.argmax())
+        assert heading(page) == f"Cell {best}"
+        until(page, "+document.querySelector('.stage').dataset.time > 0.1")
+        first = drawn(page, ".stage")
+        until(page, "+document.querySelector('.stage').dataset.time > 0.6")
+        assert drawn(page, ".stage") != first  # it plays
+        assert page.title() == page.locator("#title").inner_text() == HOSTILE
+        assert page.locator("#meta img, dl img, h1 b").count() == 0
+        page.keyboard.press("ArrowRight")
+        assert heading(page) == f"Cell {best + 10}"  # the next along x: 10 cells on
+        page.keyboard.press("b")
+        assert heading(page) == f"Cell {best}"
+        box = page.locator("#map").bounding_box()
+        page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + box["height"] / 2)
+        assert heading(page) not in (f"Cell {best}", "No cell chosen")
+        page.keyboard.press("/")
+        page.keyboard.type("0.9, 0.1")
+        page.keyboard.press("Enter")
+        assert "nearest elite" in page.locator("#found").inner_text()
+        page.locator("#search").blur()
+        page.keyboard.press("w")
+        page.keyboard.press("c")
+        page.keyboard.press("b")
+        assert heading(page, 1) == f"Cell {best}" != heading(page, 0)  # two side by side
+        page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + box["height"] / 2)
+        said = page.locator(".tip").inner_text()
+        assert all(word in said for word in ("fitness", "generation", "parents", "emitter", "right"))
+
+
+@browsing
+def test_the_slider_and_the_ancestors_go_back_in_time(chromium, pages):
+    with opened(chromium, pages / "hostile.html") as page:
+        end = drawn(page)
+        page.locator("#when").fill("1")
+        assert drawn(page) != end
+        assert "generation 1 of 5" in page.locator("#generation").inner_text()
+        page.locator("#when").fill("5")
+        steps = page.locator("ol.line button")
+        count, born = steps.count(), int(steps.first.locator("b").inner_text())
+        assert count > 3  # a line of first parents to the first generation
+        steps.first.click()
+        assert f"until generation {born + 1}" in heading(page)
+        assert f"--generation {born} --member" in page.locator(".commands code").first.inner_text()
+        assert steps.count() == count  # the line stays that of the elite it came from
+        page.keyboard.press("]")
+        assert f"until generation {born + 2}" in heading(page)
+        assert page.locator("svg.sketch circle.score").count() == 0
+        page.keyboard.press("b")
+        assert page.locator("svg.sketch circle.score").count() == 16  # fitness over further looks
+        page.locator("#run").click()
+        until(page, "+document.getElementById('when').value < 5")
+        page.locator("#color").select_option("generation")
+
+
+@browsing
+def test_two_runs_stand_side_by_side_with_their_difference(chromium, pages):
+    with opened(chromium, pages / "two.html") as page:
+        assert page.locator("canvas.map").count() == page.locator(".panel").count() == 2
+        both = drawn(page)
+        page.locator("#view").select_option("difference")
+        assert page.locator("canvas.map").count() == 1
+        assert drawn(page) != both
+        assert "other minus one" in page.locator("#legend").inner_text()
+
+
+@browsing
+@pytest.mark.parametrize("name", ["deep", "profile", "numbers", "curves", "episode"])
+def test_every_kind_of_page_draws(name, chromium, pages):
+    with opened(chromium, pages / f"{name}.html") as page:
+        chosen = {"deep": "#x", "curves": "#x", "episode": "#which"}.get(name)
+        what = {"curves": "#panels", "episode": ".stage"}.get(name, "#map")
+        before = drawn(page, what)
+        if chosen:
+            page.locator(chosen).select_option(index=1)
+            assert drawn(page, what) != before
+        if name == "numbers":
+            assert page.locator("rect.bar").count() == 40
+        if name == "profile":
+            page.keyboard.press("ArrowRight")
+            assert drawn(page) != before
+
+
+@browsing
+def test_ten_thousand_cells_load_in_three_seconds(chromium, pages):
+    assert 200_000 < (pages / "large.html").stat().st_size < 15_000_000
+    took = []
+    while min(took, default=9) >= 3 and len(took) < 3:  # other processes may take the machine for a while
+        began = time.monotonic()
+        with opened(chromium, pages / "large.html") as page:
+            until(page, "document.getElementById('cell') || document.querySelector('.panel h2').textContent")
+            page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            took.append(time.monotonic() - began)
+            assert page.evaluate(ZOOMS, 10) < 3000  # ms for ten pictures; some 20 each on an idle machine
+    assert min(took) < 3
+
+
+ZOOMS = """(n) => new Promise((done) => {
+  const began = performance.now();
+  const go = () => {
+    if (!n--) return done(performance.now() - began);
+    document.getElementById("in").click();
+    requestAnimationFrame(go);
+  };
+  go();
+})"""
+CONTRAST = """(selector) => {
+  const light = (text) => {
+    const linear = (x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map((x) => linear(x / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  let node = document.querySelector(selector), under = node;
+  while (getComputedStyle(under).backgroundColor === "rgba(0, 0, 0, 0)") under = under.parentElement || document.body;
+  const [a, b] = [light(getComputedStyle(node).color), light(getComputedStyle(under).backgroundColor)];
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}"""
+
+
+@browsing
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_readable_on_a_phone_by_day_and_by_night(scheme, chromium, pages):
+    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    for name in ("hostile", "two", "curves"):
+        with opened(chromium, pages / f"{name}.html", color_scheme=scheme, **phone) as page:
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            named = ["h1", "#meta", "dt", "dd", ".note", "code"] if name == "hostile" else ["h1"]
+            assert min(page.evaluate(CONTRAST, selector) for selector in named) > 4.5
+            page.tap("#fields canvas" if name != "curves" else "h1")
+
+
+@browsing
+def test_a_server_follows_a_run_from_its_folder(chromium, tmp_path):
+    import evo
+    from evo.commands.serve import handler
+    from evo.envs.arm import Arm
+    from evo.strategies.map_elites import MapElites
+
+    strategy = MapElites(32, (8, 8), offset=-0.5)
+    text = "task: {kind: arm}\nstrategy: {kind: map_elites, population: 32, shape: [8, 8], offset: -0.5}\nseed: 0\n"
+    go = lambda n: evo.run(Arm(), None, strategy, generations=n, out=tmp_path / "run", config=text)  # noqa: E731
+    go(2)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler((tmp_path / "run",))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with opened(chromium, f"http://127.0.0.1:{server.server_port}/") as page:
+                page.wait_for_selector("canvas.stage")  # any elite's episode, on demand
+                assert page.locator("#when").get_attribute("max") == "1"
+                before = page.locator("#summary").inner_text()
+                go(4)
+                until(page, "document.getElementById('when').max === '3'")
+                assert page.locator("#summary").inner_text() != before
+                answer = page.request.get(page.url, headers={"Host": "elsewhere.example"})
+                assert answer.status == 403
+        finally:
+            server.shutdown()

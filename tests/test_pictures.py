@@ -1,0 +1,175 @@
+"""Maps and curves as pictures: against pictures that were looked at, and against sums by hand."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from PIL import Image
+from samples import archive, columns, tessellation, with_past
+
+from evo.view import ArchiveData, archive_map, difference_map, growth, histogram, parallel
+from evo.view.archive import folded
+from evo.view.curves import curve, curves, seeds
+from evo.view.statistics import interval, table
+from evo.view.voronoi import voronoi
+
+BASELINES = Path(__file__).parent / "baselines"
+WIDE = 320  # pixels of a picture that is compared
+RUNS = [*[("EGGROLL", columns(i)) for i in range(3)], ("$ES_1", columns(9))]
+PICTURES = {
+    "grid": lambda path: archive_map(archive(), path),
+    "cvt": lambda path: archive_map(tessellation(), path),
+    "profile": lambda path: archive_map(archive((12,)), path),
+    "pairs": lambda path: archive_map(archive((4, 5, 3), ()), path),
+    "dots": lambda path: archive_map(tessellation(200, 3), path),
+    "parallel": lambda path: parallel(archive((4, 5, 3, 4), ()), path),
+    "difference": lambda path: difference_map(archive(), _other(archive()), path),
+    "histogram": lambda path: histogram(archive(), path),
+    "curves": lambda path: curves(RUNS, path, x="steps"),
+}
+
+
+def _other(data):
+    """The same hill, moved and with another edge."""
+    return data._replace(fitness=np.roll(data.fitness, 11))
+
+
+def small(path):
+    with Image.open(path) as image:
+        size = WIDE, round(WIDE * image.height / image.width)
+        return image.convert("RGB").resize(size, Image.Resampling.BOX)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_what_was_looked_at(name, tmp_path):
+    """Small, and tolerant of other fonts; EVO_BASELINES=1 writes new ones, to look at."""
+    PICTURES[name](tmp_path / "a.png")
+    drawn, kept = small(tmp_path / "a.png"), BASELINES / f"{name}.png"
+    if os.environ.get("EVO_BASELINES"):
+        drawn.save(kept, optimize=True)
+    with Image.open(kept) as image:
+        wanted = image.convert("RGB").resize(drawn.size)
+    gap = np.abs(np.asarray(drawn, float) - np.asarray(wanted, float)).mean(-1)
+    assert gap.mean() < 2.5
+    assert (gap > 40).mean() < 0.01
+
+
+def test_a_picture_of_something_else_is_told_apart(tmp_path):
+    PICTURES["grid"](tmp_path / "a.png")
+    one, other = (np.asarray(small(path), float) for path in (tmp_path / "a.png", BASELINES / "difference.png"))
+    rows = min(len(one), len(other))
+    assert np.abs(one[:rows] - other[:rows]).mean() > 5
+
+
+@pytest.mark.parametrize(("cells", "limit"), [("grid", 1.0), ("cvt", 2.0)])
+def test_ten_thousand_cells_are_drawn_at_once(cells, limit, tmp_path):
+    data = archive((100, 100)) if cells == "grid" else tessellation(10_000)
+    archive_map(archive((4, 4)), tmp_path / "a.png")  # fonts are looked up once a process
+    began = time.process_time()
+    archive_map(data, tmp_path / "a.png")
+    assert time.process_time() - began < limit
+
+
+def test_a_map_takes_an_axes_and_names_its_descriptors():
+    from matplotlib.figure import Figure
+
+    ax, beside = Figure().subplots(1, 2)
+    archive_map(archive(), ax=ax)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("left foot", "right foot")
+    assert "coverage" in ax.get_title()
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 2), (-1, 1))
+    curve(RUNS, beside, y="coverage", x="steps")
+    assert (beside.get_xlabel(), len(beside.lines)) == ("environment steps", 2)
+
+
+def test_an_archive_grows_in_its_film(tmp_path):
+    growth(with_past(archive()), tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as film:
+        assert film.n_frames == 6
+        filled = []
+        for i in range(6):
+            film.seek(i)
+            image = np.asarray(film.convert("RGB"), int)[60:, :480]
+            filled.append(int((np.ptp(image, -1) > 60).sum()))
+    assert filled == sorted(filled)
+    assert filled[0] < filled[-1] / 3
+
+
+def test_an_empty_archive_raises(tmp_path):
+    for draw in (archive_map, histogram, parallel, growth):
+        with pytest.raises(ValueError, match="archive is empty"):
+            draw(archive()._replace(fitness=np.full(120, -np.inf)), tmp_path / "a.png")
+
+
+def test_archives_of_other_cells_do_not_compare(tmp_path):
+    with pytest.raises(ValueError, match="same cells"):
+        difference_map(archive(), archive((10, 12)), tmp_path / "a.png")
+
+
+def test_folding_is_the_best_over_the_other_axes_golden():
+    fitness = np.array([1.0, 5, -np.inf, 2, 0, 3, 4, -np.inf])  # [x][y][z]
+    data = ArchiveData(fitness, np.zeros((8, 3)), (2, 2, 2), ((0.0, 1.0),) * 3)
+    assert_allclose(folded(data, (0, 1)), [[5, 2], [3, 4]])
+    assert_allclose(folded(data, (2, 0)), [[1, 4], [5, 3]])
+
+
+def test_voronoi_cells_tile_the_box():
+    data = tessellation()
+    corners, counts = voronoi(data.centroids, data.bounds)
+    areas = []
+    for polygon in np.split(corners, np.cumsum(counts)[:-1]):
+        x, y = polygon.T
+        areas.append(abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) / 2)
+    assert_allclose(sum(areas), 4.0, rtol=1e-6)
+    assert min(areas) > 0
+
+
+# Curves.
+
+
+def test_curves_are_written_as_named(tmp_path):
+    curves(RUNS, tmp_path / "a.svg", y=["coverage"])
+    assert "<svg" in (tmp_path / "a.svg").read_text()
+    with pytest.raises(ValueError, match=r"'a\.png'"):
+        curves(RUNS, tmp_path / "a.jpg")
+
+
+def test_seeds_golden():
+    runs = [{"x": np.array([0.0, 1, 2]), "y": np.array([a, a + 1, a + 2.0])} for a in (0.0, 4.0, 8.0)]
+    runs[2]["y"][1] = np.nan  # interpolated over
+    at, quartiles = seeds(runs, "x", "y")
+    assert_allclose(at, [0, 1, 2])
+    assert_allclose(quartiles, [[2, 3, 4], [4, 5, 6], [6, 7, 8]])
+
+
+def test_the_interquartile_mean_drops_the_outer_quarters_golden():
+    pytest.importorskip("rliable")
+    scores = np.array([0.0, 1, 2, 3, 4, 5, 6, 700])[:, None] * np.array([1.0, -2])
+    low, middle, high = interval(scores)
+    assert_allclose(middle, [3.5, -7.0])  # the mean of 2, 3, 4, 5
+    assert (low < middle).all()
+    assert (middle < high).all()
+    assert_allclose(interval(scores), [low, middle, high])  # the same again
+
+
+def test_a_table_compares_runs_golden():
+    def run(score):
+        return {"evaluations": np.array([10, 2000]), "mean": np.array([0.0, score]), "best": np.array([1, np.nan])}
+
+    lines = table({"a|b": [run(1.0), run(2.0), run(4.0)], "c": [run(7.0)]}).splitlines()
+    cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[:4]]
+    assert cells[0] == ["run", "seeds", "evaluations", "mean", "best"]
+    assert cells[2] == [r"a\|b", "3", "2,000", "2 [1.5, 3]", "1 [1, 1]"]
+    assert cells[3] == ["c", "1", "2,000", "7", "1"]
+
+
+def test_a_missing_column_names_the_nearest(tmp_path):
+    with pytest.raises(ValueError, match="'coverage'"):
+        curves([("run", columns())], tmp_path / "a.png", y="covrage")
+    with pytest.raises(ValueError, match="'generation'"):
+        curves([("run", columns())], tmp_path / "a.png", x="generations")
