@@ -58,6 +58,19 @@ def build(program, *args):
     return partial(compiled, *args)
 
 
+def going(program, state, *args):
+    """A compiled step from state to state, as a call without arguments that goes on from where the last one ended: the
+    old state's memory is the new one's, as in a run."""
+    compiled = jax.jit(program, donate_argnums=0).lower(state, *args).compile()
+    last = [jax.tree.map(jnp.copy, state)]
+
+    def step():
+        last[0] = compiled(last[0], *args)
+        return last[0]
+
+    return step
+
+
 def parts(strategy: ES, task, params, inputs) -> dict:
     """Forward, update and generation of a strategy as programs; `inputs` [n, ...] is what each member is judged on."""
     state, key = strategy.init(jax.random.key(0), params), jax.random.key(1)
@@ -75,8 +88,8 @@ def parts(strategy: ES, task, params, inputs) -> dict:
     fitness = jax.random.normal(key, inputs.shape[:1])
     return {
         "forward": build(lambda *a: forward(*a)[1].fitness, state, key, inputs),
-        "update": build(update, state, key, fitness),
-        "generation": build(generation, state, key, inputs),
+        "update": going(update, state, key, fitness),
+        "generation": going(generation, state, key, inputs),
     }
 
 
@@ -148,8 +161,8 @@ def layers(case: Case, rounds: int) -> list[Row]:
     limit = build(shared, params, x)
     programs = parts(ES(n, noise=LowRank(rank)), task, params, x)
     name = f"d={width} n={n} rows={rows} rank={rank}"
-    memory = temporaries(programs["generation"].func) / 2**20
-    return [*compare(name, limit, programs, rounds), Row(f"{name}: generation", memory, "MiB")]
+    memory = temporaries(programs["forward"].func) / 2**20
+    return [*compare(name, limit, programs, rounds), Row(f"{name}: forward", memory, "MiB")]
 
 
 def rollouts(world: str, n: int, steps: int, rounds: int) -> list[Row]:
@@ -176,7 +189,7 @@ def rollouts(world: str, n: int, steps: int, rounds: int) -> list[Row]:
         evaluation = Runtime().map(judge, strategy.noise, strategy.bases(state), genome, keys)
         return strategy.tell(Runtime(), state, genome, evaluation)[0]
 
-    program = timed("generation", lambda: build(generation, state, jax.random.key(2), keys))
+    program = timed("generation", lambda: going(generation, state, jax.random.key(2), keys))
     name = f"{world} n={n} T={steps}"
     cost = seconds["generation"]
     compile_row = Row(f"{name}: compile", cost, "CPU s", cost / seconds["shared"], "shared rollout")

@@ -18,10 +18,11 @@ Info = dict[str, Array]  # scalars for people: a column each in metrics.jsonl
 class Strategy(Protocol):
     """A frozen dataclass of settings with these methods, all pure; `ask` and `tell` run under jit.
 
-    Four things are optional. `again(key, state, genome, evaluation) -> (genome, trial)` names members that deserve
+    Five things are optional. `again(key, state, genome, evaluation) -> (genome, trial)` names members that deserve
     a second look: they come from the same bases, and `tell` gets both rounds joined, the first round first.
     `horizon` is the longest run, in generations, whose record the state can hold. `archive(state)` is the archive.
     `pack(state)` leaves out what `unpack` can rebuild, to the same bits; checkpoints keep what it returns.
+    `check(params)` warns, before a run, where the settings don't suit the parameters.
     """
 
     population: int

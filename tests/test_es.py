@@ -1,10 +1,12 @@
 """Evolution strategies: an unbiased gradient, a step of known size, pairs with one luck."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from evo.express import ByPath
 from evo.genome import expand
@@ -154,3 +156,21 @@ BAD = [
 def test_bad_settings_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         ES(**fields)
+
+
+def test_members_compute_in_half_precision_around_a_single_precision_centre():
+    strategy = ES(4, sigma=0.1, compute="bfloat16")
+    params = {"w": jnp.full((8, 8), 0.3), "codes": jnp.arange(4)}
+    state = strategy.init(jax.random.key(0), params)
+    assert strategy.bases(state)["w"].dtype == jnp.bfloat16
+    assert strategy.bases(state)["codes"].dtype == params["codes"].dtype
+    assert_array_equal(strategy.solution(state)["w"], params["w"])  # no rounding on the way
+
+
+@pytest.mark.parametrize(("sigma", "compute", "warned"), [
+    (1e-4, "bfloat16", True), (1e-2, "bfloat16", False), (1e-4, "float16", True), (1e-3, "float16", False),
+    (1e-6, None, False),
+])  # fmt: skip
+def test_a_sigma_that_half_precision_rounds_away_is_told(sigma, compute, warned):
+    with pytest.warns(UserWarning, match="`sigma`.*half precision.*0.00") if warned else contextlib.nullcontext():
+        ES(4, sigma=sigma, compute=compute).check({"w": jnp.ones((8, 8)), "b": jnp.ones(8)})

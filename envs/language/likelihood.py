@@ -149,8 +149,8 @@ class Text:
 
     def _held_out(self, params, key):
         """The score of a window at a random place of the held-out text, after reading as much before it."""
-        text, long = self.corpus.held_out[:HELD], 2 * self.length + 1
-        text = jnp.asarray(text if len(text) >= long else window(text, 0, long))
+        held, long = self.corpus.held_out[:HELD], 2 * self.length + 1
+        text = jnp.asarray(held if len(held) >= long else window(held, 0, long))
         start = integers(key, 1, jnp.int32(len(text) - long + 1))[0]
         tokens = jax.lax.dynamic_slice(text, [start], [long]).astype(jnp.int32)
         score = self.model.score(params, self.model.start(), tokens, self.tokens.eos)[1][self.length :]

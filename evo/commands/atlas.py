@@ -48,7 +48,12 @@ class Archive:
         shown = [followed(run, one, cells, self.episodes) for run, one in zip(runs, shown, strict=True)]
         out = self.out or self.runs[0]
         out.mkdir(parents=True, exist_ok=True)
-        for path in [*pictures(shown, out), page(shown, out / "archive.html")]:
+        drawn = pictures(shown, out)
+        if len(runs) == 1 and bool(getattr(runs[0].strategy, "looks", False)):
+            from evo.commands.review import looked
+
+            drawn.append(looked(runs[0], out / "archive-corrected.png"))
+        for path in [*drawn, page(shown, out / "archive.html")]:
             size = f"  ({path.stat().st_size / 1e6:.1f} MB)" if path.suffix == ".html" else ""
             console.print(f"{path}{size}", highlight=False, soft_wrap=True)
         return 0
@@ -80,17 +85,18 @@ def page(shown: list[Exhibit], path: Path) -> Path:
     return archive_page(shown, path)
 
 
-def exhibit(run: Run) -> Exhibit:
-    """What a page tells of a run's archive, episodes apart. Raises where the archive is empty."""
+def exhibit(run: Run, data: ArchiveData | None = None) -> Exhibit:
+    """What a page tells of a run's archive (None: as `gathered`), episodes apart. Raises where it is empty."""
     from evo.commands.opened import elites
-    from evo.view.gather import gathered
+    from evo.view.gather import emitters, gathered
     from evo.view.page import Exhibit
 
-    data = gathered(run)
+    data = gathered(run) if data is None else data
     if not np.isfinite(data.fitness).any():
         elites(run)  # tells it
     name, known = run.path.resolve().name, members(run, data)
-    return Exhibit(data, name, described(run), str(run.path), members=known, generations=run.generations)
+    names, count = tuple(emitters(run)), run.generations
+    return Exhibit(data, name, described(run), str(run.path), members=known, generations=count, emitters=names)
 
 
 def alike(shown: list[Exhibit], wanted: tuple[int, ...], count: int) -> list[int]:
@@ -126,7 +132,7 @@ def followed(run: Run, shown: Exhibit, cells: list[int], looks: int) -> Exhibit:
 
 
 def scored(run: Run, archive: Any, cells: list[int], looks: int) -> dict[int, np.ndarray]:
-    """What each of these cells' elites scores on fresh luck, the same luck for all; nothing where luck plays no part."""
+    """What each of these cells' elites scores on fresh luck, the same for all; nothing where luck plays no part."""
     import jax
 
     from evo.commands.look import task_state
