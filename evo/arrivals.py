@@ -40,8 +40,8 @@ class Arrivals:
         cell = np.flatnonzero((old != new) | (moved & np.isfinite(new)))
         rows = made(generation, cell, after)
         if not (self.path / "arrivals.json").exists():
-            sizes = [int(np.prod(rows.dtype[name].shape)) for name in ("descriptor", "parents")]
-            (self.path / "arrivals.json").write_text(json.dumps(dict(zip(("descriptors", "parents"), sizes))))
+            sizes = {"descriptors": rows["descriptor"].shape[1], "parents": rows["parents"].shape[1]}
+            (self.path / "arrivals.json").write_text(json.dumps(sizes))
         with (self.path / "arrivals.bin").open("ab") as file:
             file.write(rows.tobytes())
 
@@ -58,6 +58,10 @@ class Arrivals:
             file.seek(first * row.itemsize)
             content = file.read()
         return np.frombuffer(content[: len(content) // row.itemsize * row.itemsize], row)
+
+    def __len__(self) -> int:
+        """How many rows are there whole."""
+        return len(self.read())
 
     def cut(self, generations: int):
         """Forget what came in generation `generations` or later."""

@@ -24,9 +24,9 @@ def watching(console: Console, generations: int, quiet: bool = False, curves: bo
     if quiet:
         yield lambda row: None
     elif curves and console.is_terminal:
-        from evo.watch import live
+        from evo.watch import live as curved
 
-        with live(console, generations, recent) as show_curves:
+        with curved(console, generations, recent) as show_curves:
             yield show_curves
     elif console.is_terminal:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20))

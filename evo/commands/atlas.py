@@ -85,17 +85,18 @@ def page(shown: list[Exhibit], path: Path) -> Path:
     return archive_page(shown, path)
 
 
-def exhibit(run: Run) -> Exhibit:
-    """What a page tells of a run's archive, episodes apart. Raises where the archive is empty."""
+def exhibit(run: Run, data: ArchiveData | None = None) -> Exhibit:
+    """What a page tells of a run's archive (None: as `gathered`), episodes apart. Raises where it is empty."""
     from evo.commands.opened import elites
-    from evo.view.gather import gathered
+    from evo.view.gather import emitters, gathered
     from evo.view.page import Exhibit
 
-    data = gathered(run)
+    data = gathered(run) if data is None else data
     if not np.isfinite(data.fitness).any():
         elites(run)  # tells it
     name, known = run.path.resolve().name, members(run, data)
-    return Exhibit(data, name, described(run), str(run.path), members=known, generations=run.generations)
+    names, count = tuple(emitters(run)), run.generations
+    return Exhibit(data, name, described(run), str(run.path), members=known, generations=count, emitters=names)
 
 
 def alike(shown: list[Exhibit], wanted: tuple[int, ...], count: int) -> list[int]:
@@ -131,7 +132,7 @@ def followed(run: Run, shown: Exhibit, cells: list[int], looks: int) -> Exhibit:
 
 
 def scored(run: Run, archive: Any, cells: list[int], looks: int) -> dict[int, np.ndarray]:
-    """What each of these cells' elites scores on fresh luck, the same luck for all; nothing where luck plays no part."""
+    """What each of these cells' elites scores on fresh luck, the same for all; nothing where luck plays no part."""
     import jax
 
     from evo.commands.look import task_state

@@ -48,6 +48,7 @@ class Eval:
         console.print(f"solution  {shown(said)}  ({episodes} episodes)", highlight=False, soft_wrap=True)
         if said.invalid:
             console.print(f"          {said.invalid} episodes were not finite and don't count", highlight=False)
+        console.print(*references(run.task), sep="", end="", highlight=False)
         if archive:
             reviewed(run, episodes, console)
         return 0
@@ -70,6 +71,11 @@ def fresh(run: Run, count: int) -> Any:
     import jax
 
     return jax.random.split(jax.random.fold_in(jax.random.key(run.config["seed"]), FRESH), count)
+
+
+def references(task: Any) -> list[str]:
+    """A line for each of the simple rules that a task has to compare with."""
+    return [f"{name:8}  mean {value:.6g}  (counting)\n" for name, value in getattr(task, "references", {}).items()]
 
 
 def estimate(scores: np.ndarray) -> Estimate:

@@ -62,7 +62,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Render:
-    """Film episodes of the solution, of one elite or candidate, or of many elites, on luck that the search never saw."""
+    """Film episodes of the solution, an elite, a candidate, or many elites, on luck that the search never saw."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
     cell: Annotated[int | None, arg(metavar="C", help="The cell of the archive whose elite is filmed.")] = None
@@ -99,9 +99,7 @@ class Render:
         """The rows and columns of the grid. Raises where two things are asked for at once."""
         asked = [x is not None for x in (self.grid, self.cell, self.member)].count(True)
         if asked > 1 or (self.generation is None) != (self.member is None):
-            raise ValueError(
-                "evo render: wanted --cell C alone, or --generation G and --member I, or --grid RxC alone."
-            )
+            raise ValueError("evo render: wanted --cell C, or --generation G and --member I, or --grid RxC.")
         if self.episodes < 1 or (self.grid is not None and self.episodes > 1):
             raise ValueError(f"--episodes: wanted at least 1, and 1 with --grid; got {self.episodes}.")
         if self.grid is None:

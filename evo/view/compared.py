@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,7 +62,8 @@ def parallel(data: ArchiveData, path: str | Path | None = None, ax: Axes | None 
     ax.set_xticks(range(len(low)), [plain(name) for name in data.names], fontsize=9)
     ax.tick_params(axis="x", pad=14, length=0)
     ax.spines[:].set_visible(False)
-    ax.figure.colorbar(lines, ax=ax, label="fitness", fraction=0.04, pad=0.02).solids.set_alpha(1)
+    bar: Any = ax.figure.colorbar(lines, ax=ax, label="fitness", fraction=0.04, pad=0.02)
+    bar.solids.set_alpha(1)
 
 
 def _difference(ax: Axes, data: ArchiveData, other: ArchiveData):

@@ -67,8 +67,8 @@ def curves(
     `x` is generation, evaluations, steps or seconds. `y` names columns, a panel each; None: the fitness (best; mean
     with a band of one std; what the solution scored on fresh luck where that was measured), then coverage and QD score
     where a run has them. Runs of one label are seeds: their median, with the band between the quartiles; or, with
-    `statistic="iqm"`, their interquartile mean with its 95 % bootstrap interval (rliable). Values that aren't finite are
-    left out. Raises ValueError for a column that a run lacks.
+    `statistic="iqm"`, their interquartile mean with its 95 % bootstrap interval (rliable). Values that aren't finite
+    are left out. Raises ValueError for a column that a run lacks.
     """
     from matplotlib import rc_context
 

@@ -37,6 +37,7 @@ class Exhibit(NamedTuple):
     numbers: Mapping[int, Float[np.ndarray, "m"]] = {}  # of an elite whose task draws nothing, by cell
     members: Int[np.ndarray, "r"] | None = None  # which member of its generation each arrival was, where that is known
     generations: int | None = None  # of the run so far
+    emitters: tuple[str, ...] = ()  # their names, by the number that an arrival has
 
 
 def archive_page(exhibits: ArchiveData | Exhibit | Sequence[Exhibit], path: str | Path, live: bool = False) -> Path:
@@ -79,13 +80,19 @@ def content(exhibit: Exhibit, live: bool = False) -> dict[str, Any]:
         "folder": None if exhibit.run is None else shlex.quote(exhibit.run),
         "offset": data.offset,
         **_cells(data),
-        "columns": [_column(str(name), np.asarray(column)) for name, column in (data.columns or {}).items()],
+        "columns": columns_of(data),
         "past": past(data, exhibit.members, 0, live),
         "generations": exhibit.generations,
+        "emitters": [str(name) for name in exhibit.emitters],
         "episodes": {str(int(cell)): embed.episode(shown) for cell, shown in exhibit.episodes.items()},
         "scores": {str(int(cell)): _some(scores, 1000) for cell, scores in exhibit.scores.items()},
         "numbers": {str(int(cell)): _some(numbers, NUMBERS) for cell, numbers in exhibit.numbers.items()},
     }
+
+
+def columns_of(data: ArchiveData) -> list[dict[str, Any]]:
+    """What else is said of each cell."""
+    return [_column(str(name), np.asarray(column)) for name, column in (data.columns or {}).items()]
 
 
 def past(data: ArchiveData, members: Int[np.ndarray, "r"] | None, first: int = 0, whole: bool = True) -> dict[str, Any]:
