@@ -156,7 +156,7 @@ def search_fused(
     began, like = time.perf_counter() - before, jax.eval_shape(lambda: moment)
     total = {name: rows[-1][name] if rows else 0 for name in ("evaluations", "steps")}
     play = fused(engine, moment, fuse) if len(rows) < generations else None
-    known = engine.glimpse(moment.state) if engine.glimpse else None
+    known: Any = engine.glimpse(moment.state) if engine.glimpse else None
     generation = len(rows)
     while play is not None and generation < generations:
         due = [every - generation % every for every in (book.every, eval_every) if every]

@@ -68,7 +68,7 @@ def pictures(shown: list[Exhibit], out: Path) -> list[Path]:
     if len(data.bounds) > 2:
         parallel(data, out / "archive-parallel.png")
         written.append(out / "archive-parallel.png")
-    if data.past is not None and (data.shape or len(data.bounds) <= 2):
+    if data.past is not None and (data.shape or (data.centroids is not None and len(data.bounds) <= 2)):
         growth(data, out / "archive.gif")
         written.append(out / "archive.gif")
     return written
@@ -161,7 +161,11 @@ def described(run: Run) -> dict[str, str]:
     kinds = [x.get("kind", "") if isinstance(x, dict) else str(x) for x in (task, strategy)]
     env = f" {task['env']}" if isinstance(task, dict) and "env" in task else ""
     evaluations = run.metrics["evaluations"][-1] if len(run.metrics.get("evaluations", ())) else 0
-    return {
+    fuse = run.config.get("fuse") or 1
+    skips = (
+        {"fused": f"by {fuse}: who came and went within isn't told, so lines may skip ancestors"} if fuse > 1 else {}
+    )
+    return skips | {
         "task": kinds[0] + env,
         "strategy": kinds[1],
         "generations": f"{run.generations:,}",

@@ -109,9 +109,11 @@ def latest(path: Path, first: int, generations: int) -> dict[str, Any] | None:
 
 def standing(run: Run) -> ArchiveData:
     """The archive with its visits, and without what needs the run's state: elites' further looks."""
-    from evo.view.gather import block, told, visited, visits
+    from evo.view.gather import block, cells_of, told, visited, visits
 
     data, whole = told(run), run.generations // block(run)
+    if not hasattr(cells_of(run), "cell"):
+        return data
     count = visits(run, lambda run, i: counted(run.path, i).copy() if i < whole else visited(run, i))
     return data._replace(columns={**(data.columns or {}), "visits": count})
 
