@@ -18,7 +18,7 @@ from jaxtyping import Array, Int, Key
 from evo.axes import split_axes
 from evo.express import Plan, express_dense, plan
 from evo.genome import Genome, concatenate, size
-from evo.random import fold_in, split
+from evo.random import fold_in, once, split
 from evo.runtime import Runtime
 from evo.strategy import Strategy
 from evo.task import Evaluation, Params, State, Task, Turn, as_evaluation, unit_of
@@ -57,8 +57,11 @@ class Moment(NamedTuple):
 
 
 def luck(key: Key[Array, ""], trial: Int[Array, "n"]) -> Key[Array, "n"]:
-    """Each member's luck: a function of its trial alone, so members of one trial share it."""
-    return jax.vmap(partial(fold_in, key))(trial)
+    """Each member's luck: a function of its trial alone, so members of one trial share it.
+
+    `once` keeps XLA from knowing the trials: where all are the same it would compile for ever.
+    """
+    return jax.vmap(partial(fold_in, key))(once(trial.astype(jnp.uint32)))
 
 
 def counted(evaluation: Evaluation, strategy: Any) -> Evaluation:
@@ -82,6 +85,7 @@ class Engine:
     strategy: Strategy
     runtime: Runtime
     key: Key[Array, ""]  # of the run; every generation folds in its number
+    begun: Params = None  # what the search began with, for tasks that `measure` how far it came
 
     @cached_property
     def ask(self) -> Callable:
@@ -164,6 +168,17 @@ class Engine:
             return judged._replace(fitness=judged.fitness.astype(jnp.float32) * unit_of(self.task))
 
         return jax.jit(program)
+
+    @cached_property
+    def measure(self) -> Callable | None:
+        """(moment, start, key) -> numbers about the solution, for people; None where the task has none to tell."""
+        task: Any = self.task  # `measure` is optional, so no part of the protocol
+        if not hasattr(task, "measure"):
+            return None
+        return jax.jit(lambda moment, start, key: task.measure(self._solution(moment), start, moment.task_state, key))
+
+    def _solution(self, moment: Moment) -> Params:
+        return self.strategy.solution(moment.state)
 
     def _keys(self, generation):
         return split(fold_in(self.key, generation), 2)

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -177,11 +177,15 @@ def _describe(plan: Plan | None, params: Any) -> list[dict[str, Any]]:
     rows = []
     for path, x in ((path, x) for path, x in flatten(params).items()):
         leaf = leaves.get(path) or leaves.get("" if path == "value" else path)
-        noise = {"kind": type(leaf.noise).__name__, **asdict(leaf.noise)} if leaf else None
+        noise = {"kind": type(leaf.noise).__name__, **_fields(leaf.noise)} if leaf else None
         axes = {"rows": leaf.rows, "cols": leaf.cols} if leaf else {}
         own = leaf.path if leaf else path
         rows.append({"path": own, "shape": x.shape, "dtype": str(x.dtype), "noise": noise, **axes})
     return rows
+
+
+def _fields(noise: Any) -> dict[str, Any]:
+    return {field.name: getattr(noise, field.name) for field in fields(noise)}
 
 
 def _noise(row: dict[str, Any]) -> Noise:

@@ -70,7 +70,9 @@ NOISE = Family("noise", NOISES, "evo.noise:Noise")
 SCHEDULE = Family("schedule", SCHEDULES, "evo.schedule:Schedule")
 ARCHIVE = Family("archive", CELLS, "evo.archive:Cells")
 EMITTER = Family("emitter", "evo.strategies.emitters:EMITTERS", "evo.emitter:Emitter")
-FAMILIES = (STRATEGY, TASK, NETWORK, LANGUAGE_MODEL, NOISE, SCHEDULE, ARCHIVE, EMITTER)
+QUESTIONS = Family("kind of question", "evo.envs.language.questions:QUESTIONS", "evo.envs.language.questions:Questions")
+REWARD = Family("reward", "evo.envs.language.reward:REWARDS", "evo.envs.language.reward:Reward")
+FAMILIES = (STRATEGY, TASK, NETWORK, LANGUAGE_MODEL, NOISE, SCHEDULE, ARCHIVE, EMITTER, QUESTIONS, REWARD)
 
 
 def family_of(hint: Any) -> Family | None:

@@ -99,7 +99,7 @@ def prepare(task, params, strategy, seed: int, runtime: runtimes.Runtime) -> tup
         settled.check(params)
     own = jax.tree.map(jnp.copy, params)  # the first state may be these very arrays, and `tell` consumes states
     moment = Moment(jax.jit(settled.init)(key_init, own), task_state)
-    engine = Engine(task, settled, runtime, jax.device_put(key_run, runtime.everywhere))
+    engine = Engine(task, settled, runtime, jax.device_put(key_run, runtime.everywhere), params)
     return engine, jax.device_put(moment, runtime.everywhere), params
 
 
@@ -203,11 +203,14 @@ def invalid(engine: Engine, like: Moment, play: Callable, book: Book | Blank, ge
     raise AllInvalid(f"no member of generation {generation} had a finite fitness; {book.where(generation)}")
 
 
-def fresh(engine: Engine, moment: Moment, generation: int, episodes: int) -> dict[str, float]:
-    """How the solution does on luck that the search never saw: mean and standard deviation over episodes."""
+def fresh(engine: Engine, moment: Moment, generation: int, episodes: int) -> dict[str, Any]:
+    """How the solution does on luck that the search never saw: mean and standard deviation over episodes, and whatever
+    the task measures of it."""
     key = jax.random.fold_in(jax.random.fold_in(engine.key, FRESH), generation)
     fitness = np.asarray(engine.evaluate(moment, jax.random.split(key, episodes)).fitness)
-    return {"eval_mean": float(fitness.mean()), "eval_std": float(fitness.std())}
+    measured = engine.measure(moment, engine.begun, key) if engine.measure else {}
+    scored = {"eval_mean": float(fitness.mean()), "eval_std": float(fitness.std())}
+    return scored | {name: number(x) for name, x in measured.items()}
 
 
 def row_of(generation: int, fitness: np.ndarray, steps: int, total: dict[str, int], info: dict[str, Any]) -> dict:

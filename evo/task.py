@@ -42,9 +42,12 @@ class Turn(NamedTuple):
 class Task(Protocol):
     """A task that brings its own parameters, or keeps a state between generations.
 
-    Three things are optional. With `turns = True`, members get a `Turn` for a key. `unit` is what a fitness of 1 is
+    Some things are optional. With `turns = True`, members get a `Turn` for a key. `unit` is what a fitness of 1 is
     worth in the numbers that people see: a task that counts in whole numbers says here what one is. `references` is a
-    dict of what simple rules would score, in the same numbers, for the report of a run.
+    dict of what simple rules would score, in the same numbers, for the report of a run. `measure(params, start, state,
+    key) -> dict` of scalars says more of the solution than its fitness, `start` being what the search began with: they
+    are columns of metrics.jsonl in the rows where the solution is judged on fresh luck.
+    `sample(params, prompt, count, temperature, key) -> str` writes text.
     """
 
     def init(self, key: Key[Array, ""]) -> tuple[Params, State]:

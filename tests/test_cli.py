@@ -84,6 +84,7 @@ def mistakes(sphere, arm, tmp_path):
         f"run sphere --out {torn} --resume": "not valid YAML",
         f"{' '.join(SPHERE)} --out {sphere} --resume --strategy.sigma 0.3": "strategy.sigma: 0.3 here, 0.1 there",
         f"{' '.join(SPHERE)} --out {sphere} --resume --generations 3": "may grow but not shrink; got 3",
+        f"run arm_map_elites --out {tmp_path}/big --strategy.shape [40000,40000] --task.joints 200": "bytes and",
         f"eval {tmp_path}/nope": "there is no run folder",
         f"eval {tmp_path}/foreign": "is not a run folder",
         f"eval {torn}": "not valid YAML",
@@ -193,7 +194,13 @@ def test_eval_judges_each_elite(arm, capsys):
     taken = np.flatnonzero(np.isfinite(archive.fitness))
     assert [int(row["cell"]) for row in rows] == taken.tolist()
     np.testing.assert_allclose([float(row["mean"]) for row in rows], archive.fitness[taken], rtol=1e-5)
-    assert f"{taken.size} elites" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{taken.size} elites, 2 episodes each" in said
+    lines = {line.split("│")[1].strip(): line.split("│")[2:4] for line in said.splitlines() if line.count("│") == 4}
+    score = f"{float((archive.fitness[taken] + 0.5).sum()):.6g}"
+    assert [cell.strip() for cell in lines["QD score"]] == [score, score]  # without noise nothing is luck
+    assert float(lines["distance to descriptor"][1]) < 1e-5
+    assert (arm / "archive-corrected.png").stat().st_size > 10_000
 
 
 def test_replay_rebuilds_and_writes(sphere, tmp_path, capsys):

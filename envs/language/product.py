@@ -10,10 +10,12 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from evo.envs.language.quantised import is_quantised, times
+
 
 def product(x: Float[Array, "*b i"], w: Any) -> Float[Array, "*b o"]:
-    """x W, in x's dtype."""
-    return jnp.einsum("...i,io->...o", x, w)
+    """x W, in x's dtype; W is a matrix or `Quantised`."""
+    return times(x, w) if is_quantised(w) else jnp.einsum("...i,io->...o", x, w)
 
 
 def rows_of(table: Float[Array, "v w"], index: Int[Array, "b t"]) -> Float[Array, "b t w"]:

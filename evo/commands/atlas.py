@@ -48,7 +48,12 @@ class Archive:
         shown = [followed(run, one, cells, self.episodes) for run, one in zip(runs, shown, strict=True)]
         out = self.out or self.runs[0]
         out.mkdir(parents=True, exist_ok=True)
-        for path in [*pictures(shown, out), page(shown, out / "archive.html")]:
+        drawn = pictures(shown, out)
+        if len(runs) == 1 and bool(getattr(runs[0].strategy, "looks", False)):
+            from evo.commands.review import looked
+
+            drawn.append(looked(runs[0], out / "archive-corrected.png"))
+        for path in [*drawn, page(shown, out / "archive.html")]:
             size = f"  ({path.stat().st_size / 1e6:.1f} MB)" if path.suffix == ".html" else ""
             console.print(f"{path}{size}", highlight=False, soft_wrap=True)
         return 0

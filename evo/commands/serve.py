@@ -113,7 +113,7 @@ def standing(run: Run) -> ArchiveData:
 
     data, whole = told(run), run.generations // block(run)
     if not hasattr(cells_of(run), "cell"):
-        return data
+        return data  # elites without places of their own: nothing is filed anywhere
     count = visits(run, lambda run, i: counted(run.path, i).copy() if i < whole else visited(run, i))
     return data._replace(columns={**(data.columns or {}), "visits": count})
 

@@ -107,6 +107,26 @@ def archive_map(data: ArchiveData, path: str | Path | None = None, ax: Axes | No
         _save(data, target(path, PICTURES), pairs)
 
 
+def pair(reported: ArchiveData, corrected: ArchiveData, path: str | Path) -> Path:
+    """Draw an archive as it reports itself, and corrected by what its elites showed later, on one scale of fitness.
+
+    The first two descriptors, or the profile of one. Raises ValueError where either is empty.
+    """
+    both = [checked(reported), checked(corrected)]
+    axes = (0, 1) if len(both[0].bounds) > 1 else (0,)
+    scale = np.array([limits(data) for data in both])
+    figure, both_axes = sheet(1, 2, (11.0, 4.9))
+    for ax, data, name in zip(both_axes, both, ("reported", "corrected"), strict=True):
+        drawn = panel(ax, data, axes, bar=False)
+        ax.set_title(f"{name}\n{summary(data)}", fontsize=9.5, color=INK)
+        if len(axes) == 2:
+            drawn.set_clim(scale[:, 0].min(), scale[:, 1].max())
+    if len(axes) == 2:
+        figure.colorbar(drawn, ax=list(both_axes), label="fitness", fraction=0.03, pad=0.015)
+    figure.savefig(path := target(path, PICTURES))
+    return path
+
+
 def histogram(data: ArchiveData, path: str | Path | None = None, ax: Axes | None = None):
     """Draw how many elites have which fitness, and (orange, right axis) the share of them up to it."""
     data = checked(data)
@@ -213,7 +233,8 @@ def _grid(ax: Axes, data: ArchiveData, axes: tuple[int, ...]):
 
 
 def _cells(ax: Axes, data: ArchiveData, axes: tuple[int, ...]):
-    """CVT: Voronoi polygons in two dimensions; above, each elite as a dot where it was seen, the fittest on top."""
+    """CVT: Voronoi polygons in two dimensions; above, or without centroids, each elite as a dot where it was seen, the
+    fittest on top."""
     from matplotlib.collections import PolyCollection
 
     taken = occupied(data)

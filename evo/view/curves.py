@@ -37,6 +37,7 @@ Y_LABELS = {
 ARCHIVE = ("coverage", "qd_score", "corrected_qd_score")  # panels of a run that has them
 DIAGNOSTICS = ("update_norm", "half_cosine", "sigma")  # of an evolution strategy
 POINTS = 120  # of a curve whose interval is bootstrapped
+CORRECTED = "corrected_"  # before the name of a column: the same as the later looks at elites see it
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -201,6 +202,9 @@ def _column(axes: Axes, members: list[Columns], x: str, name: str, color: str, s
     axes.plot(at, scale * quartiles[1], color=color, lw=1.8)
     if len(members) > 1:
         axes.fill_between(at, scale * quartiles[0], scale * quartiles[2], color=color, alpha=0.2, lw=0)
+    if any(CORRECTED + name in columns for columns in members):
+        at, quartiles = seeds(members, x, CORRECTED + name)
+        axes.plot(at, scale * quartiles[1], color=color, lw=1.4, ls=(0, (1, 1.2)))
 
 
 def _dress(axes: Axes, x: str, panel: str):
@@ -237,6 +241,9 @@ def _legend(figure: Figure, groups: dict[str, list[Columns]], fitness: bool, sta
         if fresh:
             dots = Line2D([], [], color=hues[2], lw=1.0, marker="o", ms=4)
             handles.append((dots, "the solution, on fresh luck"))
+    if any(column.startswith(CORRECTED) for members in groups.values() for c in members for column in c):
+        dots = Line2D([], [], color=ink, lw=1.4, ls=(0, (1, 1.2)))
+        handles.append((dots, "coverage and QD score as later looks see them"))
     if not several and len(groups) == 1:
         figure.suptitle(next(iter(groups)).replace("$", r"\$"), fontsize=11, color="#26303e")
     texts = [text.replace("$", r"\$") for _, text in handles]

@@ -1,0 +1,47 @@
+"""A checkpoint and its tokenizer, as a config names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from evo.envs.language.causal import check_vocabulary
+from evo.envs.language.checkpoint import Checkpoint, load
+from evo.envs.language.tokens import Tokenizer, tokenizer
+
+TINY = Path(__file__).parent / "tiny"  # what `folder` is where it is left out: see examples/imitate.py
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A language model from a Hugging Face folder.
+
+    `folder` left out is the tiny model that ships: 33,000 weights that add, badly. `dtype` left out is the file's.
+    `tokenizer` is a `tokenizers` JSON file; left out it is the folder's tokenizer.json, or bytes if it has none.
+    """
+
+    folder: str = ""
+    dtype: Literal["", "float32", "bfloat16", "float16"] = ""
+    tokenizer: str = ""
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The model and its weights. Raises as `load` does, and where the tokenizer knows tokens that it doesn't."""
+        found = load(self.folder or TINY, self.dtype or None)
+        check_vocabulary(self.tokens.vocabulary, found.model)
+        return found
+
+    @cached_property
+    def tokens(self) -> Tokenizer:
+        """What its text is made of."""
+        own = Path(self.folder or TINY) / "tokenizer.json"
+        return tokenizer(self.tokenizer or (str(own) if own.is_file() else ""))
+
+    @property
+    def end(self) -> int:
+        """The token that ends a completion: the config's, else the tokenizer's."""
+        said = self.checkpoint.config.get("eos_token_id")
+        said = said[0] if isinstance(said, list) else said
+        return self.tokens.eos if said is None else int(said)

@@ -1,0 +1,146 @@
+"""Fine-tuning by reward: verifiers by hand, questions, rewards on host and device, groups, measures, learning."""
+
+import json
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from evo.envs.language import verify
+from evo.envs.language.generate import Completions
+from evo.envs.language.prompted import Prompted
+from evo.envs.language.questions import GSM8K, JSONL, Countdown
+from evo.envs.language.reward import Match, Traced, Verified, judged, total
+
+KEY = jax.random.key(0)
+COUNTDOWN = [  # completion, whether it reaches 98 with 44 19 35
+    ("44+19+35", 1),
+    ("<think>hm</think> <answer> 44 + 19 + 35 </answer>", 1),
+    ("<answer>1</answer> no: <answer>(44+19)+35 = 98</answer>", 1),
+    ("so it is\n44+19+35 = 98", 1),
+    ("44+19+35 = 98\nor not", 0),  # the last line counts
+    ("44+19+19+35-19", 0),  # a number twice
+    ("98", 0),  # a number that wasn't given
+    ("44+35", 0),
+    ("44+19+35.0", 0),
+    ("44+19+035", 0),
+    ("(44+19+35", 0),
+    ("", 0),
+    ("44+19+35+__import__('os').getpid()*0", 0),
+    ("4_4+19+35", 0),
+    ("+44+19+35", 0),  # no unary signs
+    ("44+19--35", 0),
+]
+OTHERS = [  # completion, answer, whether it is right
+    ("3*(7-5)", "6: 3 5 7", 1),
+    ("7/3*3", "7: 3 3 7", 1),  # a third of seven is exact
+    ("7//3+1", "3: 1 3 7", 0),  # neither // nor ** is division or product
+    ("4**(3*2)", "4096: 2 3 4", 0),
+    ("9**9**9", "1: 9 9 9", 0),
+    ("5/(3-3)", "5: 3 3 5", 0),
+    ("2-5", "-3: 2 5", 1),
+    ("5", "5: 5 7", 1),  # at most once
+    ("(" * 99 + "5" + ")" * 99, "5: 5", 1),
+    ("(" * 9999 + "5" + ")" * 9999, "5: 5", 0),
+]
+
+
+@pytest.mark.parametrize(("completion", "right"), COUNTDOWN)
+def test_countdown(completion, right):
+    assert verify.countdown("", completion, "98: 44 19 35") == right
+
+
+@pytest.mark.parametrize(("completion", "answer", "right"), OTHERS)
+def test_countdown_of_other_targets(completion, answer, right):
+    assert verify.countdown("", completion, answer) == right
+
+
+def test_the_other_verifiers():
+    gold = "Half of 48 is 24. 48+24 = <<48+24=72>>72\n#### 1,072"
+    said = {"#### 1072": 1, "so $1,072.": 1, "#### 1072 and 5": 1, "1072 or 5": 0, "": 0, "#### x": 0, "1072.00": 1}
+    assert {text: verify.gsm8k("", text, gold) for text in said} == said
+    assert verify.number("a -3,000.50 b") == Fraction(-6001, 2)
+    assert verify.exact("", " 19\n", "19") == 1 > verify.exact("", "1 9", "19")
+    assert verify.arithmetic("", "it is 19", "19") == 1 > verify.arithmetic("", "19 or 20", "19")
+    whole = "<think>a</think> <answer>b</answer>"
+    assert verify.thinks("", whole, "") == verify.thinks("Go. <think>", whole[7:], "") == 1
+    assert_allclose([verify.thinks("", t, "") for t in ("<think>a</think>", "<answer>b</answer>", "b")], [0.1, 0.5, 0])
+
+
+def test_countdown_questions_can_be_solved():
+    """Each has a solution with all of its numbers, found by trying everything; and they are always the same."""
+    made = Countdown(count=12, most=3, largest=20, high=100).all()
+    assert made == Countdown(count=12, most=3, largest=20, high=100).all()
+    for prompt, answer in made:
+        target, numbers = answer.split(": ")
+        assert f"[{', '.join(numbers.split())}]" in prompt
+        assert f"equals {target}." in prompt
+        assert int(target) in results(tuple(Fraction(n) for n in numbers.split()))
+    with pytest.raises(ValueError, match="fewer than 50 such questions; lower `count`"):
+        Countdown(count=50, least=2, most=2, largest=2, high=3).all()
+
+
+def results(numbers):
+    """All that expressions over all of these numbers come to."""
+    if len(numbers) == 1:
+        return set(numbers)
+    found = set()
+    for i, a in enumerate(numbers):
+        for j, b in enumerate(numbers):
+            if i != j:
+                rest = tuple(n for k, n in enumerate(numbers) if k not in (i, j))
+                for value in (a + b, a - b, a * b, *([a / b] if b else [])):
+                    found |= results((value, *rest))
+    return found
+
+
+def test_questions_from_files(tmp_path):
+    path = tmp_path / "q.jsonl"
+    rows = [{"question": "1+1?", "answer": "two\n#### 2"}, {"question": "2+2?", "answer": "#### 4"}]
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    assert GSM8K(str(path), "{prompt} A:").all()[1] == ("2+2? A:", "#### 4")
+    assert JSONL(str(path), "question", "answer").all()[0].prompt == "1+1?"
+    with pytest.raises(ValueError, match="line 1: has no 'prompt', only question, answer"):
+        JSONL(str(path)).all()
+    for text, message in (("{", "line 1: not JSON"), ("[1]", "wanted a mapping, got list"), ("", "no questions in it")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            GSM8K(str(path)).all()
+    path.write_text('{"question": "q", "answer": "2"}')
+    with pytest.raises(ValueError, match=r"answer 1: wanted a number after ####; got '2'"):
+        GSM8K(str(path)).all()
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="can't be read as UTF-8"):
+        GSM8K(str(path)).all()
+
+
+def written(task, *texts):
+    """Completions as a model would have written them."""
+    rows = [list(text.encode()) for text in texts]
+    tokens = np.array([row[: task.new] + [0] * (task.new - len(row)) for row in rows], np.int32)
+    return Completions(jnp.asarray(tokens), jnp.array([min(len(row) + 1, task.new) for row in rows]))
+
+
+def digits(prompt, completion, length, answer):
+    """A reward in JAX: digits among the tokens."""
+    return ((completion >= 48) & (completion < 58)).sum()
+
+
+def test_rewards_on_the_device_and_on_the_host():
+    task = Prompted(new=4)
+    asked = task._asked
+    rows = jnp.array([next(i for i, q in enumerate(asked.questions) if q == ("7+12=", "19"))] * 5)
+    said = written(task, "19", "19 ", "9", "12", "1999")
+    assert_array_equal(Match().scores(asked, rows, said), [1, 0, 0, 0, 0])
+    assert_allclose(Match(partial=0.3).scores(asked, rows, said), [1, 0.2, 0, 0.2, 0.2], atol=1e-6)
+    both = jax.jit(lambda rows, said: total((Match(2.0), Verified("exact", 0.5)), asked, rows, said))
+    assert_array_equal(both(rows, said), [2.5, 0.5, 0, 0, 0])
+    assert_array_equal(Traced(f"{__file__}:digits").scores(asked, rows, said), [2, 2, 1, 2, 4])
+    stacked = jax.tree.map(lambda x: x[None], (rows, said))
+    want = judged(verify.exact, asked, stacked[0], *stacked[1])
+    assert_array_equal(want, [[1, 1, 0, 0, 0]])
+    with pytest.raises(ValueError, match="unknown verifier 'exat'; the nearest known one is 'exact'"):
+        Verified("exat")
