@@ -116,6 +116,7 @@ def followed(run: Run, shown: Exhibit, cells: list[int], looks: int) -> Exhibit:
     import jax
 
     from evo.checkpoint import flatten
+    from evo.commands.look import drawn, filmed
 
     cells = [cell for cell in cells if np.isfinite(shown.data.fitness[cell])]
     if not cells:
@@ -123,9 +124,7 @@ def followed(run: Run, shown: Exhibit, cells: list[int], looks: int) -> Exhibit:
     archive = run.archive()
     rows = {cell: jax.tree.map(lambda rows, c=cell: rows[c], archive.rows) for cell in cells}
     films: dict[int, Any] = {}
-    if hasattr(run.task, "scene"):
-        from evo.commands.look import filmed
-
+    if drawn(run.task):
         films = {cell: filmed(run, params) for cell, params in rows.items()}
     numbers = {} if films else {c: np.concatenate([x.ravel() for x in flatten(p).values()]) for c, p in rows.items()}
     return shown._replace(episodes=films, scores=scored(run, archive, cells, looks), numbers=numbers)
