@@ -203,9 +203,8 @@ def _references(axes: Axes, columns: Columns):
         known = np.asarray(columns[name], np.float64)
         for level in known[np.isfinite(known)][-1:]:
             axes.axhline(level, color="#7f7f7f", lw=1.0, ls=(0, (1, 1.5)), zorder=1)
-            label = name.removeprefix("reference_")
-            where, moved = ("axes fraction", "data"), {"xytext": (0, 2), "textcoords": "offset points"}
-            axes.annotate(label, (1, level), xycoords=where, ha="right", fontsize=8, color="#5b6775", **moved)
+            place = axes.get_yaxis_transform()  # x in shares of the axis, y in fitness
+            axes.text(1, level, name.removeprefix("reference_"), transform=place, ha="right", va="bottom", fontsize=8)
 
 
 def _column(axes: Axes, members: list[Columns], x: str, name: str, color: str, statistic: Statistic):
