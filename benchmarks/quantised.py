@@ -69,11 +69,9 @@ def search(model, params, strategy) -> int:
     state = jax.eval_shape(strategy.init, KEY, params)
     genome, _ = jax.eval_shape(strategy.ask, KEY, state)
     luck = jax.eval_shape(lambda: jax.random.split(KEY, 2))
-    judged = lambda state, genome, luck: runtime.map(task, strategy.noise, strategy.bases(state), genome, luck)  # noqa: E731
-    scores = Evaluation(jax.ShapeDtypeStruct((2,), jnp.float32))
-    return max(
-        needs(judged, None, state, genome, luck), needs(partial(strategy.tell, runtime), 0, state, genome, scores)
-    )
+    judged = lambda state, *a: runtime.map(task, strategy.noise, strategy.bases(state), *a)  # noqa: E731
+    tell, scores = partial(strategy.tell, runtime), Evaluation(jax.ShapeDtypeStruct((2,), jnp.float32))
+    return max(needs(judged, None, state, genome, luck), needs(tell, 0, state, genome, scores))
 
 
 def main():

@@ -79,7 +79,7 @@ class Feet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(name.removesuffix("_geom").replace("_", " ") + " contact" for name in self.geoms)
+        return tuple(name.removesuffix("_geom").replace("_", " ") + " contact (share of time)" for name in self.geoms)
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
@@ -101,7 +101,7 @@ class Position:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"final {way}" for way in self.ways)
+        return tuple(f"final {way} (m)" for way in self.ways)
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
@@ -123,7 +123,7 @@ class Velocity:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"mean velocity {way}" for way in self.ways)
+        return tuple(f"mean velocity {way} (m/s)" for way in self.ways)
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import jax
@@ -25,11 +26,17 @@ def film(task: Brax, params, state, key):
     env = environment(task.env, task.backend)
     if not hasattr(env, "sys"):
         raise ValueError(f"{task.env} has no bodies to draw.")
-    pos, rot, reward, alive = jax.jit(lambda *args: _frames(task, *args))(params, state, key)
+    pos, rot, reward, alive = _program(task)(params, state, key)
     steps = max(int(np.asarray(alive).sum()), 1)
     pos, rot, reward = (np.asarray(frames)[:steps] for frames in (pos, rot, reward))
     title = f"{task.env} ({task.backend}): return {reward.sum():.1f} in {steps} steps"
     return Scene(shapes(env.sys.mj_model), pos, rot, float(env.dt), reward, title)
+
+
+@lru_cache(maxsize=8)
+def _program(task: Brax):
+    """`_frames` compiled once a task, for all the elites that are filmed."""
+    return jax.jit(partial(_frames, task))
 
 
 def _frames(task: Brax, params, state, key):

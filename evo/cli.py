@@ -21,6 +21,7 @@ from evo.commands.judge import Eval
 from evo.commands.listing import List
 from evo.commands.look import Plot, Render
 from evo.commands.rebuild import Export, Replay
+from evo.commands.sample import Sample
 from evo.commands.train import Run
 from evo.registry import nearest
 
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Any] = {
     "replay": Replay,
     "render": Render,
     "plot": Plot,
+    "sample": Sample,
     "archive": Archive,
     "export": Export,
 }

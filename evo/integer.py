@@ -71,8 +71,8 @@ class Integer:
 
     def total(self, keys, weights, shape, dtype=jnp.int32):
         if not thin(shape, self.rank):
-            block = lambda keys, weights: self._sum(keys, weights, shape)  # noqa: E731
-            return accumulate(block, keys, weights, math.prod(shape), shape, jnp.int32)
+            sum_of = lambda keys, weights: self._sum(keys, weights, shape)  # noqa: E731
+            return accumulate(sum_of, keys, weights, self.rank * math.prod(shape), shape, jnp.int32)
         *stack, m, n = shape
 
         def block(keys, weights):

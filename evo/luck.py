@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from evo.archive import Archive, Cells, occupied
+from evo.archive import Archive, Cells, occupied, settle, stats
 
 
 class Looks(NamedTuple):
@@ -44,10 +44,22 @@ def look(
     )
 
 
-def refiled(cells: Cells, fitness: Float[Array, "n"], descriptor: Float[Array, "n d"]) -> Bool[Array, "n"]:
-    """Who would be an elite of an archive that these alone were put in; a fitness of NaN never is."""
-    nobody = Archive((), jnp.full(cells.cells, -jnp.inf), jnp.zeros((cells.cells, len(cells.bounds))))
-    return cells.compare(nobody, fitness, descriptor).accepted
+def refiled(cells: Cells, fitness: Float[Array, "n"], descriptor: Float[Array, "n d"]) -> Archive:
+    """An archive that these alone were put in; its rows are their indices. Whose fitness is NaN stays out."""
+    fitness, descriptor = jnp.asarray(fitness, jnp.float32), jnp.asarray(descriptor, jnp.float32)
+    empty, places = jnp.full(cells.cells, -jnp.inf), jnp.zeros((cells.cells, len(cells.bounds)))
+    nobody = Archive(jnp.full(cells.cells, -1), empty, places)
+    inserted = cells.compare(nobody, fitness, descriptor)
+    return settle(nobody, inserted, fitness, descriptor, jnp.arange(fitness.shape[0]))
+
+
+def seen_as(archive: Archive, looks: Looks) -> tuple[Float[Array, "c"], Float[Array, "c d"], Bool[Array, "c"]]:
+    """Each elite's fitness (NaN where there is none) and descriptor by the later looks, as reported where there are
+    none; and who has been looked at."""
+    taken = occupied(archive)
+    seen = taken & (looks.number > 0)
+    fitness = jnp.where(taken, jnp.where(seen, looks.fitness, archive.fitness), jnp.nan)
+    return fitness, jnp.where(seen[:, None], looks.descriptor, archive.descriptor), seen
 
 
 def corrected(cells: Cells, archive: Archive, looks: Looks) -> dict[str, Array]:
@@ -58,16 +70,13 @@ def corrected(cells: Cells, archive: Archive, looks: Looks) -> dict[str, Array]:
     `descriptor_error`: mean distance between the descriptor that let an elite in and the mean of the later ones;
     `luck`: mean fitness that let elites in, minus the mean of the later ones.
     """
-    taken, seen = occupied(archive), looks.number > 0
-    seen = seen & taken
-    fitness = jnp.where(seen, looks.fitness, archive.fitness)
-    descriptor = jnp.where(seen[:, None], looks.descriptor, archive.descriptor)
-    best = refiled(cells.surface, jnp.where(taken, fitness, jnp.nan), descriptor)
+    fitness, descriptor, seen = seen_as(archive, looks)
+    taken, filed = occupied(archive), stats(refiled(cells.surface, fitness, descriptor), cells.offset)
     count = jnp.maximum(seen.sum(dtype=jnp.int32), 1).astype(jnp.float32)
     apart = jnp.sqrt(((archive.descriptor - looks.descriptor) ** 2).sum(-1))
     return {
-        "corrected_qd_score": jnp.where(best, fitness - jnp.float32(cells.offset), 0.0).sum(),
-        "corrected_coverage": best.sum(dtype=jnp.int32).astype(jnp.float32) / cells.surface.cells,
+        "corrected_qd_score": filed["qd_score"],
+        "corrected_coverage": filed["coverage"],
         "looked": seen.sum(dtype=jnp.int32).astype(jnp.float32)
         / jnp.maximum(taken.sum(dtype=jnp.int32), 1).astype(jnp.float32),
         "luck": jnp.where(seen, archive.fitness - looks.fitness, 0.0).sum() / count,

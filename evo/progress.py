@@ -24,9 +24,9 @@ def watching(console: Console, generations: int, quiet: bool = False, curves: bo
     if quiet:
         yield lambda row: None
     elif curves and console.is_terminal:
-        from evo.watch import live
+        from evo.watch import live as curved
 
-        with live(console, generations, recent) as show_curves:
+        with curved(console, generations, recent) as show_curves:
             yield show_curves
     elif console.is_terminal:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20))
@@ -34,7 +34,7 @@ def watching(console: Console, generations: int, quiet: bool = False, curves: bo
             bar = live.add_task("compiling", total=generations)
 
             def show(row: dict[str, Any]):
-                recent.append((time.monotonic(), row))
+                recent.append((row["seconds"], row))
                 live.update(bar, completed=row["generation"] + 1, description=line(recent, generations))
 
             yield show
@@ -43,7 +43,7 @@ def watching(console: Console, generations: int, quiet: bool = False, curves: bo
 
 
 def line(recent: deque[tuple[float, dict[str, Any]]], generations: int) -> str:
-    """Generation, best, mean, speed and time left, from the last few rows and when they came."""
+    """Generation, best, mean, speed and time left, from the last few rows and their seconds."""
     (began, first), (now, last) = recent[0], recent[-1]
     done = last["generation"] + 1
     said = f"generation {done}/{generations}  best {last['best']:.6g}  mean {last['mean']:.6g}"
@@ -75,7 +75,7 @@ def _plain(console: Console, generations: int, recent: deque) -> Watch:
 
     def show(row: dict[str, Any]):
         nonlocal said
-        recent.append((time.monotonic(), row))
+        recent.append((row["seconds"], row))
         if time.monotonic() - said >= PATIENCE or row["generation"] + 1 == generations:
             said = time.monotonic()
             console.print(line(recent, generations), highlight=False, soft_wrap=True)

@@ -47,6 +47,7 @@ class Task(Protocol):
     dict of what simple rules would score, in the same numbers, for the report of a run. `measure(params, start, state,
     key) -> dict` of scalars says more of the solution than its fitness, `start` being what the search began with: they
     are columns of metrics.jsonl in the rows where the solution is judged on fresh luck.
+    `sample(params, prompt, count, temperature, key) -> str` writes text.
     """
 
     def init(self, key: Key[Array, ""]) -> tuple[Params, State]:

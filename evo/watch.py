@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -53,7 +54,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     """A curve as a line of bars at most `width` wide, each the mean of its share of the values; flat if they are."""
     count = min(len(values), width)
     edges = [i * len(values) // count for i in range(count + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, high = min(means), max(means)
     if high <= low:
         return BARS[0] * count

@@ -71,6 +71,10 @@ class MapElites:
         """The archive."""
         return self.qd.archive(state)
 
+    def elites(self, state: State) -> Archive:
+        """The same: a cell has one."""
+        return self.qd.elites(state)
+
     def solution(self, state: State) -> Params:
         """The fittest elite; the initial parameters where there is none."""
         return self.qd.solution(state)

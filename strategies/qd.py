@@ -143,8 +143,11 @@ class QD:
 
     def archive(self, state: State) -> Archive:
         """The archive, at one elite a cell and without the emitters' own rows."""
-        rows = jax.tree.map(lambda x: x[: self.cells.cells], state.archive.rows)
-        return self.cells.top(state.archive._replace(rows=rows))
+        return self.cells.top(self.elites(state))
+
+    def elites(self, state: State) -> Archive:
+        """All elites, however many a cell has."""
+        return state.archive._replace(rows=jax.tree.map(lambda x: x[: self.cells.cells], state.archive.rows))
 
     def solution(self, state: State) -> Params:
         """The fittest elite; the initial parameters where there is none."""

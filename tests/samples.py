@@ -8,7 +8,7 @@ from evo.arrivals import kind
 from evo.view.archive import ArchiveData
 from evo.view.scene import Scene, Shape
 
-HOSTILE = "</script><script>window.owned=1</script><img src=x onerror=\"window.owned=1\">&<b>${window.owned=1}"
+HOSTILE = '</script><script>window.owned=1</script><img src=x onerror="window.owned=1">&<b>${window.owned=1}'
 COLORS = ("#4477aa", "#ee6677")
 
 

@@ -101,6 +101,26 @@ def test_an_episode_can_be_drawn(members, twins):
     assert_allclose(scene.position[: len(seen) - 1, 0, 0], seen[1:, 0], atol=2e-3)  # the cart, as it was seen next
 
 
+def test_a_descriptor_watches_the_states_in_which_the_policy_acted(monkeypatch, members, twins):
+    """Not those that the simulator has put in their place meanwhile."""
+
+    class Cart:
+        names, bounds = ("x",), ((-1.0, 1.0),)
+
+        def watch(self, sys, x):
+            return x.pos[0, :1]
+
+        def measure(self, first, last, watched, steps, dt):
+            return watched / steps.astype(jnp.float32)
+
+    monkeypatch.setattr(Brax, "behaviour", property(lambda self: Cart()))
+    row = jax.tree.map(lambda leaf: leaf[0], members)
+    _, described = jax.jit(TASK.live)(row, SEEN, keys(0)[0])
+    seen = twins[0][0][1][:, 0]
+    assert abs(described[0] - seen.mean()) < 1e-4
+    assert abs(seen[1:].sum() / len(seen) - seen.mean()) > 1e-4, "the first state should matter"
+
+
 # cheap: no physics ------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import re
 import signal
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import load_file
 
 import evo
@@ -19,6 +21,7 @@ from evo.cli import main
 from evo.commands.judge import estimate
 from evo.commands.look import labels
 from evo.progress import clock, line, short
+from evo.watch import CURVES, sparkline, view
 
 SPHERE = ["run", "sphere", "--strategy.population", "8", "--task.dim=3", "--checkpoint-every", "2"]
 ARM = ["run", "arm_map_elites", "--strategy.population=64", "--generations", "2", "--quiet"]
@@ -81,6 +84,7 @@ def mistakes(sphere, arm, tmp_path):
         f"run sphere --out {torn} --resume": "not valid YAML",
         f"{' '.join(SPHERE)} --out {sphere} --resume --strategy.sigma 0.3": "strategy.sigma: 0.3 here, 0.1 there",
         f"{' '.join(SPHERE)} --out {sphere} --resume --generations 3": "may grow but not shrink; got 3",
+        f"run arm_map_elites --out {tmp_path}/big --strategy.shape [40000,40000] --task.joints 200": "bytes and",
         f"eval {tmp_path}/nope": "there is no run folder",
         f"eval {tmp_path}/foreign": "is not a run folder",
         f"eval {torn}": "not valid YAML",
@@ -94,6 +98,14 @@ def mistakes(sphere, arm, tmp_path):
         f"render {arm} --cell 0": "cell 0 of the archive is empty; the nearest occupied one is",
         f"render {arm} --out {tmp_path}/x.avi": "wanted one of .gif, .html, .mp4",
         f"archive {sphere}": "has no archive",
+        f"archive {arm} --cell 0": "--cell: cell 0 of the archive is empty; the nearest occupied one is",
+        f"archive {arm} {arm} {arm}": "wanted one run folder, or two to compare; got 3",
+        f"render {arm} --grid 4": "wanted rows x columns as 4x4",
+        f"render {arm} --grid 2x2 --cell 3": "wanted --cell C, or --generation G and --member I, or --grid RxC",
+        f"render {arm} --member 3": "wanted --cell C, or --generation G and --member I, or --grid RxC",
+        f"render {arm} --episodes 0": "--episodes: wanted at least 1",
+        f"plot {sphere} --y coverge": "has no column 'coverge'",
+        f"plot {sphere} --compare --out {tmp_path}/x.png": "Name it 'x.md'",
         "plot": "wanted at least one run folder",
         "replay": "",
         f"replay {sphere} --generation 1": "wanted --generation G and --member I, or --cell C alone",
@@ -182,7 +194,13 @@ def test_eval_judges_each_elite(arm, capsys):
     taken = np.flatnonzero(np.isfinite(archive.fitness))
     assert [int(row["cell"]) for row in rows] == taken.tolist()
     np.testing.assert_allclose([float(row["mean"]) for row in rows], archive.fitness[taken], rtol=1e-5)
-    assert f"{taken.size} elites" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{taken.size} elites, 2 episodes each" in said
+    lines = {line.split("│")[1].strip(): line.split("│")[2:4] for line in said.splitlines() if line.count("│") == 4}
+    score = f"{float((archive.fitness[taken] + 0.5).sum()):.6g}"
+    assert [cell.strip() for cell in lines["QD score"]] == [score, score]  # without noise nothing is luck
+    assert float(lines["distance to descriptor"][1]) < 1e-5
+    assert (arm / "archive-corrected.png").stat().st_size > 10_000
 
 
 def test_replay_rebuilds_and_writes(sphere, tmp_path, capsys):
@@ -265,3 +283,33 @@ def test_the_interval_holds_the_mean_as_often_as_it_says():
     held = np.mean([low <= 3.0 <= high for _, _, low, high, _ in map(estimate, draws)])
     assert abs(held - 0.95) < 5 * (0.95 * 0.05 / 4000) ** 0.5
     assert estimate(np.array([1.0, np.nan, np.inf])).invalid == 2
+
+
+def test_pictures_pages_and_tables_of_runs(sphere, arm, tmp_path, capsys):
+    """What `evo plot`, `evo render` and `evo archive` write, each as it is named."""
+    assert main(["plot", str(sphere), "--diagnostics", "--out", str(tmp_path / "a.html")]) == 0
+    assert '"update_norm"' not in (tmp_path / "a.html").read_text()  # in words
+    assert "length of the update" in (tmp_path / "a.html").read_text()
+    assert main(["plot", str(sphere), str(arm), "--compare", "--out", str(tmp_path / "a.md")]) == 0
+    assert (tmp_path / "a.md").read_text().splitlines()[0].split()[1:6] == ["run", "|", "seeds", "|", "evaluations"]
+    assert main(["render", str(arm), "--grid", "2x3", "--out", str(tmp_path / "grid.gif")]) == 0
+    assert main(["render", str(arm), "--generation", "1", "--member", "3", "--out", str(tmp_path / "one.html")]) == 0
+    assert main(["render", str(arm), "--episodes", "2", "--out", str(tmp_path / "two.html")]) == 0
+    assert (tmp_path / "two.html").read_text().count('"shapes"') == 2
+    assert main(["archive", str(arm), str(arm), "--replays", "1", "--out", str(tmp_path)]) == 0
+    assert {"difference.png", "archive.html", "grid.gif"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_small_curves_in_a_terminal():
+    """A bar a value, of the whole range; more values than bars are averaged."""
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 20) == "▁▂▃▄▅▆▇█"
+    assert sparkline([0, 0, 7, 7], 2) == "▁█"
+    assert sparkline([3, 3, 3], 9) == "▁▁▁"
+    rows = [{"generation": g, "best": float(g), "mean": 0.5, "evaluations": 10 * g} for g in range(3)]
+    screen = Console(width=80, record=True, file=io.StringIO())
+    past = [{name: row.get(name) for name in CURVES} for row in rows]
+    screen.print(view(past, deque((float(i), row) for i, row in enumerate(rows)), 10, 80))
+    said = screen.export_text()
+    assert "generation 3/10" in said
+    assert "left" in said
+    assert "▁▅█" in said

@@ -8,7 +8,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from evo.archive import Grid, novelty
 from evo.cvt import CVT, brute
-from evo.genome import Genome
 
 BOX = ((-1.0, 1.0), (0.0, 5.0))
 
@@ -78,23 +77,6 @@ def test_novelty_golden():
     assert_allclose(novelty(archive, place, 2), [1.5, 1.5, -np.inf])
     assert_allclose(novelty(archive, place, 3), [1.5, 1.5, -np.inf])  # of the two there are
     assert_allclose(novelty(archive, place, 1), [1, 0, -np.inf])
-
-
-def test_rows_may_be_genomes():
-    """1,024 seed chains of 64 genes take under a megabyte, whatever the size of the network they stand for."""
-    grid = Grid((32, 32))
-    chain = Genome(jax.random.split(jax.random.key(0), 64), jnp.ones(64))
-    archive = grid.init(chain)
-    keys = jax.random.split(jax.random.key(1), (4, 64))
-    rows = Genome(keys, jnp.ones((4, 64)))
-    place = jnp.asarray([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
-    archive, _ = jax.jit(grid.insert)(archive, jnp.asarray([1.0, 2.0, 3.0, 4.0]), place, rows)
-    best = int(archive.fitness.argmax())
-    assert_array_equal(jax.random.key_data(archive.rows.key[best]), jax.random.key_data(keys[3]))
-    held = jax.tree.leaves(archive._replace(rows=archive.rows._replace(key=jax.random.key_data(archive.rows.key))))
-    assert sum(x.nbytes for x in held) < 1 << 20
-    dense = jax.eval_shape(lambda: grid.init(jnp.zeros(100)))
-    assert dense.rows.size == 1024 * 100
 
 
 @pytest.mark.parametrize("peer", ["pyribs", "qdax"])

@@ -13,7 +13,6 @@ from evo.bandit import Played, choose, learn, unplayed
 from evo.cvt import CVT
 from evo.deep import Deep
 from evo.express import express_dense
-from evo.luck import Looks, corrected, look
 from evo.noise import LowRank
 from evo.strategies.emitters.climb import Climb
 from evo.strategies.emitters.cma import CMA
@@ -149,56 +148,6 @@ def test_two_stage_ranking_and_restarts():
     best = np.asarray(search.draws[0])[[2, 0, 3]]  # the newcomer first, then by improvement; the third not at all
     assert_allclose(learned.mean[0], 0.5 * (w / w.sum()) @ best, rtol=1e-5)
     assert_array_equal(learned.mean[1], search.mean[1])
-
-
-def test_looks_equal_numpy_twins():
-    rng = np.random.default_rng(0)
-    looks = Looks(jnp.zeros(5, jnp.int32), jnp.zeros(5), jnp.zeros(5), jnp.zeros((5, 2)))
-    seen = {c: [] for c in range(5)}
-    for _ in range(6):
-        cell = rng.permutation(5)[:3]
-        fitness, place = rng.normal(size=3).astype(np.float32), rng.normal(size=(3, 2)).astype(np.float32)
-        fitness[0] = np.nan if rng.uniform() < 0.3 else fitness[0]
-        valid = rng.uniform(size=3) < 0.8
-        looks = look(looks, *map(jnp.asarray, (cell, valid, fitness, place)))
-        for c, f, d, v in zip(cell, fitness, place, valid, strict=True):
-            if v and np.isfinite(f):
-                seen[c].append((f, *d))
-    for c, said in seen.items():
-        assert looks.number[c] == len(said)
-        if said:
-            mean, var = np.mean(said, 0), np.var(said, 0)
-            assert_allclose([looks.fitness[c], *looks.descriptor[c]], mean, atol=1e-5)
-            assert_allclose(looks.variance[c], var[0], atol=1e-5)
-
-
-def test_corrected_golden():
-    grid = Grid((4,), ((0.0, 4.0),), offset=-1.0)
-    archive = grid.init(jnp.zeros(1))._replace(
-        fitness=jnp.asarray([3.0, 5.0, -jnp.inf, 2.0]), descriptor=jnp.asarray([[0.5], [1.5], [0.0], [3.5]])
-    )
-    # cell 0 is really worth 1; what is in cell 1 really lives in cell 0, worth 0; cell 3 nobody has looked at
-    looks = Looks(
-        jnp.asarray([2, 1, 0, 0]), jnp.asarray([1.0, 0, 0, 0]), jnp.zeros(4), jnp.asarray([[0.5], [0.5], [0], [0]])
-    )
-    numbers = {name: float(x) for name, x in corrected(grid, archive, looks).items()}
-    assert numbers["corrected_qd_score"] == (1 + 1) + (2 + 1)
-    assert numbers["corrected_coverage"] == 0.5
-    assert_allclose(numbers["looked"], 2 / 3, rtol=1e-6)
-    assert numbers["luck"] == (2 + 5) / 2
-    assert numbers["descriptor_error"] == 0.5
-
-
-def test_luck_is_seen():
-    """On a task whose luck is all there is, the reported archive is better than the truth and the looks say so."""
-    noisy = lambda params, key: Evaluation(jax.random.normal(key), params["w"][:, 0])  # noqa: E731
-    strategy = QD(Grid((6, 6), ((-3.0, 3.0),) * 2), (IsoLine(64, 0.3, 0.2, 1.0),), looks=36)
-    _, info = play(strategy, noisy, PARAMS, 60)[-1]
-    elites = float(info["elites"])
-    assert float(info["qd_score"]) / elites > 1.5
-    assert float(info["looked"]) > 0.9
-    assert abs(float(info["luck"]) - float(info["qd_score"]) / elites) < 0.5
-    assert abs(float(info["corrected_qd_score"])) / elites < 0.7
 
 
 def test_low_rank_climbers_are_never_whole_networks():

@@ -15,7 +15,14 @@ sys.exit(evo.cli.main(["list"]))
 def main(site: Path):
     top = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")} - {"bin", "__pycache__"}
     assert top == {"evo"}, f"the wheel installs {sorted(top)}, wanted evo alone"
-    for folder, suffix in (("configs", ".yaml"), ("view", ".html"), ("view", ".js"), ("view", ".css"), ("strategies", ".py"), ("envs", ".py")):
+    for folder, suffix in (
+        ("configs", ".yaml"),
+        ("view", ".html"),
+        ("view", ".js"),
+        ("view", ".css"),
+        ("strategies", ".py"),
+        ("envs", ".py"),
+    ):
         source = Path("evo/view" if folder == "view" else folder)
         missing = {p.name for p in source.glob(f"*{suffix}")} - {p.name for p in (site / "evo" / folder).iterdir()}
         assert not missing, f"the wheel lacks {sorted(missing)} of evo/{folder}"

@@ -39,8 +39,24 @@ def corpus(documents: Iterable[Iterable[str]], tokenizer: Tokenizer, held_out: f
     Which pieces, depends on nothing but the sizes of those before. `name` is for errors. Raises where a row is empty.
     """
     dtype = np.dtype(np.min_scalar_type(tokenizer.vocabulary - 1))
-    files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115  # gone once nobody reads them
-    counts, length = [0, 0], 0  # tokens in each, and bytes of text
+    with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:  # gone once nobody reads them
+        counts, length = pour(documents, tokenizer, held_out, (first, second), dtype)
+        total = sum(counts)
+        if not total:
+            raise ValueError(f"the corpus {name} is empty: there is no text in it.")
+        if held_out and not counts[1]:
+            raise ValueError(
+                f"the corpus {name} of {total} tokens is too small to hold out {held_out:g} of it in pieces of {PIECE} "
+                "characters; give more text, or `held_out: 0`."
+            )
+        train, held = (mapped(file, dtype, count) for file, count in zip((first, second), counts, strict=True))
+    by_bytes = tokenizer.vocabulary == 256 and tokenizer.eos == 0
+    return Corpus(train, held if counts[1] else train, 1.0 if by_bytes else total / length)
+
+
+def pour(documents, tokenizer: Tokenizer, held_out: float, files: tuple[IO[bytes], IO[bytes]], dtype: np.dtype):
+    """Write the tokens of all pieces to one file or the other; how many tokens are in each, and the text's bytes."""
+    counts, length = [0, 0], 0
     for document in documents:
         last = None
         for piece in document:
@@ -52,23 +68,13 @@ def corpus(documents: Iterable[Iterable[str]], tokenizer: Tokenizer, held_out: f
             files[which].write(np.asarray(written, dtype).tobytes())
             counts[which] += len(written)
             last = which
-    if not sum(counts):
-        raise ValueError(f"the corpus {name} is empty: there is no text in it.")
-    if held_out and not counts[1]:
-        raise ValueError(
-            f"the corpus {name} of {counts[0]} tokens is too small to hold out {held_out:g} of it in pieces of {PIECE} "
-            "characters; give more text, or `held_out: 0`."
-        )
-    train, held = (opened(file, dtype, count) for file, count in zip(files, counts, strict=True))
-    by_bytes = tokenizer.vocabulary == 256 and tokenizer.eos == 0
-    return Corpus(train, held if counts[1] else train, 1.0 if by_bytes else sum(counts) / length)
+    return counts, length
 
 
-def opened(file: IO[bytes], dtype: np.dtype, count: int) -> UInt[np.ndarray, "t"]:
-    """A file of tokens as an array that is read as it is used."""
-    with file:
-        file.flush()
-        return np.memmap(file, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
+def mapped(file: IO[bytes], dtype: np.dtype, count: int) -> UInt[np.ndarray, "t"]:
+    """A file of tokens as an array that is read as it is used, also after the file is closed."""
+    file.flush()
+    return np.memmap(file, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
 
 
 def window(row: UInt[np.ndarray, "n"], start: int, length: int) -> Int[np.ndarray, "t"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
@@ -9,7 +10,7 @@ from typing import ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Key
 
 from evo.envs.language import demo
 from evo.envs.language.corpus import Corpus, corpus, documents, found, window
@@ -37,13 +38,13 @@ class Text:
 
     Without `files` it is the demo: the text that every Python brings along. A generation sees `sequences` windows of
     `length` tokens; trial i reads window i mod `sequences`, so population / `sequences` members share one (of pairs,
-    both do). Each sequence runs through the whole corpus from its own place, a window a generation, and what a recurrent
-    model remembers runs along: a window's members all begin where the first of them ended the one before (truncated ES).
+    both do). Each sequence runs through the whole corpus from its own place, a window a generation, and what a model
+    remembers runs along: a window's members all begin where the first of them ended the one before (truncated ES).
 
-    A `held_out` share of the text is never trained on. On a key alone, as `evo eval` does, a model is judged there, on a
+    A `held_out` share of the text is never trained on. On a key alone, as in `evo eval`, a model is judged there, on a
     window at a random place, after reading as much before it. Text is UTF-8, a token a byte, or tokens of the
-    `tokenizers` JSON file `tokenizer`, whose documents end with `end`; `per: token` then gives bits per token. Of .jsonl
-    files each line's `field` is a document. A fitness counts in `unit`s: it is the score summed over the window.
+    `tokenizers` JSON file `tokenizer`, whose documents end with `end`; `per: token` gives bits per token. Each line's
+    `field` of a .jsonl file is a document. A fitness counts in `unit`s: it is the score summed over the window.
     """
 
     model: LanguageModel = Recurrent()
@@ -61,6 +62,8 @@ class Text:
     def __post_init__(self):
         if self.length < 1 or self.sequences < 1:
             raise ValueError(f"`length` and `sequences` are at least 1; got {self.length} and {self.sequences}.")
+        if self.end and not self.tokenizer:
+            raise ValueError(f"`end` is a token of the `tokenizer` file; bytes end with 0, so leave {self.end!r} out.")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"`held_out` is a share of the text, at least 0 and below 1; got {self.held_out}.")
 
@@ -116,6 +119,28 @@ class Text:
         tokens = jax.pure_callback(self._windows, shape, cursor)
         return TextState(cursor, tokens, jax.tree.map(carried, state.carry, aux["carry"]))
 
+    def sample(self, params, prompt: str, count: int, temperature: float, key: Key[Array, ""]) -> str:
+        """Text that goes on after `prompt`, up to `count` tokens or the document's end; likeliest tokens at 0."""
+        asked = jnp.array([self.tokens.eos, *self.tokens.encode(prompt)], jnp.int32)
+        step = lambda carry, token: self.model.step(params, carry, token, self.tokens.eos)  # noqa: E731
+
+        @jax.jit
+        def write(asked, keys):
+            carry, logits = jax.lax.scan(step, self.model.start(), asked)
+
+            def more(before, key):
+                carry, logits = before
+                bits = logits.astype(jnp.float32) * (self.model.unit * math.log(2))
+                drawn = jax.random.categorical(key, bits / max(temperature, 1e-6))
+                token = jnp.argmax(bits) if temperature == 0 else drawn
+                return step(carry, token), token
+
+            return jax.lax.scan(more, (carry, logits[-1]), keys)[1]
+
+        written = write(asked, jax.random.split(key, count)).tolist()
+        end = written.index(self.tokens.eos) if self.tokens.eos in written else count
+        return self.tokens.decode(written[:end])
+
     def _windows(self, cursor) -> Int[np.ndarray, "s t+1"]:
         """The windows of one generation: each sequence begins at its own share of the corpus."""
         row, moved = self.corpus.train, int(cursor) * self.length
@@ -124,8 +149,8 @@ class Text:
 
     def _held_out(self, params, key):
         """The score of a window at a random place of the held-out text, after reading as much before it."""
-        text, long = self.corpus.held_out[:HELD], 2 * self.length + 1
-        text = jnp.asarray(text if len(text) >= long else window(text, 0, long))
+        held, long = self.corpus.held_out[:HELD], 2 * self.length + 1
+        text = jnp.asarray(held if len(held) >= long else window(held, 0, long))
         start = integers(key, 1, jnp.int32(len(text) - long + 1))[0]
         tokens = jax.lax.dynamic_slice(text, [start], [long]).astype(jnp.int32)
         score = self.model.score(params, self.model.start(), tokens, self.tokens.eos)[1][self.length :]

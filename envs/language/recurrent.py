@@ -19,7 +19,7 @@ LIMIT = 127 / 16  # activations saturate here, as int8 with 4 binary places does
 class Recurrent:
     """Gated recurrent layers with a linear network of `4 width` after each (arXiv 2511.16652, appendix G), in floats.
 
-    x M stands for clip(x M / sqrt(inputs)), norm(x) = x w / mean |x|, and a layer is y += GRU(norm(y)), y += MLP(norm(y)):
+    x M stands for clip(x M / sqrt(inputs)), norm(x) = x w / mean |x|; a layer is y += GRU(norm(y)), y += MLP(norm(y)),
     f = clip(u W_f + s U_f + b_f), g = (f / LIMIT + 1) / 2, c = clip(u W_c + (g s) U_c + b_c), s <- s + g (c - s).
     Saturation at +-LIMIT is the only other nonlinearity. Weights start as standard normal draws.
     """

@@ -48,7 +48,12 @@ class Archive:
         shown = [followed(run, one, cells, self.episodes) for run, one in zip(runs, shown, strict=True)]
         out = self.out or self.runs[0]
         out.mkdir(parents=True, exist_ok=True)
-        for path in [*pictures(shown, out), page(shown, out / "archive.html")]:
+        drawn = pictures(shown, out)
+        if len(runs) == 1 and bool(getattr(runs[0].strategy, "looks", False)):
+            from evo.commands.review import looked
+
+            drawn.append(looked(runs[0], out / "archive-corrected.png"))
+        for path in [*drawn, page(shown, out / "archive.html")]:
             size = f"  ({path.stat().st_size / 1e6:.1f} MB)" if path.suffix == ".html" else ""
             console.print(f"{path}{size}", highlight=False, soft_wrap=True)
         return 0
@@ -68,7 +73,7 @@ def pictures(shown: list[Exhibit], out: Path) -> list[Path]:
     if len(data.bounds) > 2:
         parallel(data, out / "archive-parallel.png")
         written.append(out / "archive-parallel.png")
-    if data.past is not None and (data.shape or len(data.bounds) <= 2):
+    if data.past is not None and (data.shape or (data.centroids is not None and len(data.bounds) <= 2)):
         growth(data, out / "archive.gif")
         written.append(out / "archive.gif")
     return written
@@ -80,17 +85,18 @@ def page(shown: list[Exhibit], path: Path) -> Path:
     return archive_page(shown, path)
 
 
-def exhibit(run: Run) -> Exhibit:
-    """What a page tells of a run's archive, episodes apart. Raises where the archive is empty."""
+def exhibit(run: Run, data: ArchiveData | None = None) -> Exhibit:
+    """What a page tells of a run's archive (None: as `gathered`), episodes apart. Raises where it is empty."""
     from evo.commands.opened import elites
-    from evo.view.gather import gathered
+    from evo.view.gather import emitters, gathered
     from evo.view.page import Exhibit
 
-    data = gathered(run)
+    data = gathered(run) if data is None else data
     if not np.isfinite(data.fitness).any():
         elites(run)  # tells it
     name, known = run.path.resolve().name, members(run, data)
-    return Exhibit(data, name, described(run), str(run.path), members=known, generations=run.generations)
+    names, count = tuple(emitters(run)), run.generations
+    return Exhibit(data, name, described(run), str(run.path), members=known, generations=count, emitters=names)
 
 
 def alike(shown: list[Exhibit], wanted: tuple[int, ...], count: int) -> list[int]:
@@ -110,6 +116,7 @@ def followed(run: Run, shown: Exhibit, cells: list[int], looks: int) -> Exhibit:
     import jax
 
     from evo.checkpoint import flatten
+    from evo.commands.look import drawn, filmed
 
     cells = [cell for cell in cells if np.isfinite(shown.data.fitness[cell])]
     if not cells:
@@ -117,16 +124,14 @@ def followed(run: Run, shown: Exhibit, cells: list[int], looks: int) -> Exhibit:
     archive = run.archive()
     rows = {cell: jax.tree.map(lambda rows, c=cell: rows[c], archive.rows) for cell in cells}
     films: dict[int, Any] = {}
-    if hasattr(run.task, "scene"):
-        from evo.commands.look import filmed
-
+    if drawn(run.task):
         films = {cell: filmed(run, params) for cell, params in rows.items()}
     numbers = {} if films else {c: np.concatenate([x.ravel() for x in flatten(p).values()]) for c, p in rows.items()}
     return shown._replace(episodes=films, scores=scored(run, archive, cells, looks), numbers=numbers)
 
 
 def scored(run: Run, archive: Any, cells: list[int], looks: int) -> dict[int, np.ndarray]:
-    """What each of these cells' elites scores on fresh luck, the same luck for all; nothing where luck plays no part."""
+    """What each of these cells' elites scores on fresh luck, the same for all; nothing where luck plays no part."""
     import jax
 
     from evo.commands.look import task_state
@@ -160,7 +165,11 @@ def described(run: Run) -> dict[str, str]:
     kinds = [x.get("kind", "") if isinstance(x, dict) else str(x) for x in (task, strategy)]
     env = f" {task['env']}" if isinstance(task, dict) and "env" in task else ""
     evaluations = run.metrics["evaluations"][-1] if len(run.metrics.get("evaluations", ())) else 0
-    return {
+    fuse = run.config.get("fuse") or 1
+    skips = (
+        {"fused": f"by {fuse}: who came and went within isn't told, so lines may skip ancestors"} if fuse > 1 else {}
+    )
+    return skips | {
         "task": kinds[0] + env,
         "strategy": kinds[1],
         "generations": f"{run.generations:,}",

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
     from evo.opened import Run
 
 FRESH = 0x5EED  # what the evaluation's key folds in, so that it shares no luck with the search
-SHOWN = 10  # elites in the table
 
 
 class Estimate(NamedTuple):
@@ -32,88 +29,79 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Eval:
-    """Judge a run's solution on fresh luck, and each elite where there is an archive (written to eval.csv)."""
+    """Judge a run's solution on fresh luck; where there is an archive, every elite, and what is left of the archive."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
-    episodes: Annotated[int, arg(metavar="N", help="How many episodes each is judged on.")] = 128
+    episodes: Annotated[
+        int | None, arg(metavar="N", help="How many episodes each is judged on; 128, or 512 where there is an archive.")
+    ] = None
 
     def __call__(self, console: Console) -> int:
-        from evo.commands.opened import elites, opened
+        from evo.commands.opened import opened
+        from evo.commands.review import reviewed
 
-        if self.episodes < 1:
+        if self.episodes is not None and self.episodes < 1:
             raise ValueError(f"--episodes: wanted at least 1, got {self.episodes}.")
         run = opened(self.run)
-        scores = judge(run, self.episodes)
-        said = estimate(scores(run.solution()))
-        console.print(f"solution  {shown(said)}  ({self.episodes} episodes)", highlight=False, soft_wrap=True)
+        archive = hasattr(run.strategy, "archive")
+        episodes = self.episodes or (512 if archive else 128)
+        said = estimate(judge(run, episodes))
+        console.print(f"solution  {shown(said)}  ({episodes} episodes)", highlight=False, soft_wrap=True)
         if said.invalid:
             console.print(f"          {said.invalid} episodes were not finite and don't count", highlight=False)
-        if hasattr(run.strategy, "archive"):
-            self._elites(run, *elites(run), scores, console)
+        console.print(*references(run.task), sep="", end="", highlight=False)
+        if archive:
+            reviewed(run, episodes, console)
         return 0
 
-    def _elites(self, run: Run, archive: Any, cells: np.ndarray, scores, console: Console):
-        import jax
 
-        quiet = not console.is_terminal
-        found = {
-            int(cell): estimate(scores(jax.tree.map(lambda rows, cell=cell: rows[cell], archive.rows)))
-            for cell in track(cells, "elites", console=console, disable=quiet, transient=True)
-        }
-        recorded = np.asarray(archive.fitness)
-        with (run.path / "eval.csv").open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["cell", "recorded", *Estimate._fields])
-            rows.writerows([cell, float(recorded[cell]), *said] for cell, said in found.items())
-        console.print(_table(found, recorded))
-        means = np.array([said.mean for said in found.values()])
-        console.print(
-            f"{len(found)} elites: mean {np.nanmean(means):.6g} where the archive says {recorded[cells].mean():.6g}; "
-            f"all of them are in {run.path / 'eval.csv'}",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
-def judge(run: Run, episodes: int):
-    """A function that gives the fitness of parameters in `episodes` fresh episodes, the same luck for all."""
+def judge(run: Run, episodes: int) -> np.ndarray:
+    """The solution's fitness in `episodes` fresh episodes."""
     import jax
 
     from evo.engine import judge as judge_of
+    from evo.host import Host, HostTask, alone
     from evo.task import unit_of
 
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(run.config["seed"]), FRESH), episodes)
+    if isinstance(run.task, HostTask):
+        with closing(run.task.open(Host(getattr(run.strategy, "noise", None), run.engine.runtime))) as judged:
+            return np.asarray(
+                judged(alone(run.solution(), fresh(run, episodes)), run.task_state())[0].fitness, np.float64
+            )
     one = judge_of(run.task, run.task_state())
-    scores = jax.jit(lambda params: jax.vmap(lambda key: one(params, key).fitness)(keys))
-    return lambda params: np.asarray(scores(params), np.float64) * unit_of(run.task)
+    scores = jax.jit(lambda params, keys: jax.vmap(lambda key: one(params, key).fitness)(keys))
+    return np.asarray(scores(run.solution(), fresh(run, episodes)), np.float64) * unit_of(run.task)
+
+
+def fresh(run: Run, count: int) -> Any:
+    """Luck that the search never saw."""
+    import jax
+
+    return jax.random.split(jax.random.fold_in(jax.random.key(run.config["seed"]), FRESH), count)
+
+
+def references(task: Any) -> list[str]:
+    """A line for each of the simple rules that a task has to compare with."""
+    return [f"{name:8}  mean {value:.6g}  (counting)\n" for name, value in getattr(task, "references", {}).items()]
 
 
 def estimate(scores: np.ndarray) -> Estimate:
     """Mean and its 95 % interval by Student's t; NaN where too few scores are finite."""
+    valid = scores[np.isfinite(scores)]
+    mean = float(valid.mean()) if valid.size else np.nan
+    return interval(mean, float(valid.var()) if valid.size else np.nan, valid.size, scores.size)
+
+
+def interval(mean: float, variance: float, valid: int, count: int) -> Estimate:
+    """The estimate of `valid` finite scores out of `count`, of this mean and this mean square about it."""
     from scipy.special import stdtrit
 
-    valid = scores[np.isfinite(scores)]
-    invalid = int(scores.size - valid.size)
-    if valid.size == 0:
-        return Estimate(np.nan, np.nan, np.nan, np.nan, invalid)
-    mean = float(valid.mean())
-    if valid.size == 1:
-        return Estimate(mean, np.nan, np.nan, np.nan, invalid)
-    std = float(valid.std(ddof=1))
-    half = float(stdtrit(valid.size - 1, 0.975)) * std / valid.size**0.5
-    return Estimate(mean, std, mean - half, mean + half, invalid)
+    if valid < 2:
+        return Estimate(mean if valid else np.nan, np.nan, np.nan, np.nan, count - valid)
+    std = (variance * valid / (valid - 1)) ** 0.5
+    half = float(stdtrit(valid - 1, 0.975)) * std / valid**0.5
+    return Estimate(mean, std, mean - half, mean + half, count - valid)
 
 
 def shown(said: Estimate) -> str:
     return f"mean {said.mean:.6g}  std {said.std:.4g}  95 % interval [{said.low:.6g}, {said.high:.6g}]"
-
-
-def _table(found: dict[int, Estimate], recorded: np.ndarray) -> Table:
-    table = Table(title=f"the best {min(SHOWN, len(found))} elites on fresh luck", title_justify="left")
-    for title in ("cell", "recorded", "mean", "std", "95 % interval"):
-        table.add_column(title, justify="right")
-    best = sorted(found.items(), key=lambda pair: -np.nan_to_num(pair[1].mean, nan=-np.inf))[:SHOWN]
-    for cell, said in best:
-        numbers = (f"{recorded[cell]:.6g}", f"{said.mean:.6g}", f"{said.std:.4g}")
-        table.add_row(str(cell), *numbers, f"[{said.low:.6g}, {said.high:.6g}]".replace("[", r"\["))
-    return table

@@ -13,6 +13,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from evo.registry import nearest
+from evo.view.scene import Film
 from evo.view.statistics import Statistic
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Render:
-    """Film episodes of the solution, of one elite or candidate, or of many elites, on luck that the search never saw."""
+    """Film episodes of the solution, an elite, a candidate, or many elites, on luck that the search never saw."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
     cell: Annotated[int | None, arg(metavar="C", help="The cell of the archive whose elite is filmed.")] = None
@@ -99,7 +100,7 @@ class Render:
         """The rows and columns of the grid. Raises where two things are asked for at once."""
         asked = [x is not None for x in (self.grid, self.cell, self.member)].count(True)
         if asked > 1 or (self.generation is None) != (self.member is None):
-            raise ValueError("evo render: wanted --cell C alone, or --generation G and --member I, or --grid RxC alone.")
+            raise ValueError("evo render: wanted --cell C, or --generation G and --member I, or --grid RxC.")
         if self.episodes < 1 or (self.grid is not None and self.episodes > 1):
             raise ValueError(f"--episodes: wanted at least 1, and 1 with --grid; got {self.episodes}.")
         if self.grid is None:
@@ -231,11 +232,19 @@ def filmed(run: Run, params: Any, episode: int = 0) -> Any:
     """One episode as a scene or a film; each `episode` has luck of its own. Raises where the task can't be drawn."""
     import jax
 
-    if not hasattr(run.task, "scene"):
+    if not drawn(run.task):
         kind = run.config["task"].get("kind", "this task")
         raise ValueError(f"{run.path}: {kind} has nothing to film; tasks that do have a `scene`, such as brax and arm.")
     key = jax.random.fold_in(jax.random.key(run.config["seed"]), REPLAY)
-    return run.task.scene(params, task_state(run), jax.random.fold_in(key, episode) if episode else key)
+    task: Any = run.task
+    hook = task.scene if hasattr(task, "scene") else task.film
+    shown = hook(params, task_state(run), jax.random.fold_in(key, episode) if episode else key)
+    return Film(shown.frames, shown.dt, *shown[2:]) if hasattr(shown, "frames") else shown
+
+
+def drawn(task: Any) -> bool:
+    """Whether the task's episodes can be seen: it has a `scene` (bodies, or pictures) or a `film` (pictures)."""
+    return hasattr(task, "scene") or hasattr(task, "film")
 
 
 def task_state(run: Run) -> Any:

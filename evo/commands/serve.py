@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 from rich.console import Console
 
-from evo.commands.atlas import exhibit, members
+from evo.commands.atlas import described, exhibit
 from evo.commands.opened import elite, opened
+
+if TYPE_CHECKING:
+    from evo.opened import Run
+    from evo.view.archive import ArchiveData
 
 HERE = ("127.0.0.1", "localhost")
 
@@ -60,12 +66,13 @@ def handler(paths: tuple[Path, ...]) -> type[BaseHTTPRequestHandler]:
 
         def say(self, status: int, kind: str, text: str):
             content = text.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", f"{kind}; charset=utf-8")
-            self.send_header("Content-Length", str(len(content)))
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(content)
+            with suppress(ConnectionError):  # the page was closed while it asked
+                self.send_response(status)
+                self.send_header("Content-Type", f"{kind}; charset=utf-8")
+                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Cache-Control", "no-store")
+                self.end_headers()
+                self.wfile.write(content)
 
         def log_message(self, format: str, *args: Any):
             pass
@@ -77,7 +84,8 @@ def first_page(paths: tuple[Path, ...]) -> str:
     """The page as the run stands, without episodes: those are asked for."""
     from evo.view.page import page
 
-    return page([exhibit(opened(path)) for path in paths], live=True)
+    runs = [opened(path) for path in paths]
+    return page([exhibit(run, standing(run)) for run in runs], live=True)
 
 
 def news(paths: tuple[Path, ...], query: dict[str, str]) -> list[dict[str, Any] | None]:
@@ -89,15 +97,33 @@ def news(paths: tuple[Path, ...], query: dict[str, str]) -> list[dict[str, Any] 
 def latest(path: Path, first: int, generations: int) -> dict[str, Any] | None:
     from evo.view import page
     from evo.view.archive import checked, summary
-    from evo.view.gather import gathered
 
     run = opened(path)
-    if run.generations <= generations:
+    if run.generations <= generations and len(run.folder.arrivals) <= first:
         return None
-    data = checked(gathered(run))
-    whole = page.content(page.Exhibit(data, generations=run.generations), live=True)
-    part = page.past(data, members(run, data), first)
-    return {"past": part, "columns": whole["columns"], "generations": run.generations, "summary": summary(data)}
+    data = checked(standing(run))
+    part, columns = page.past(data, None, first), page.columns_of(data)
+    told = {"generations": run.generations, "summary": summary(data), "meta": list(described(run).items())}
+    return {"past": part, "columns": columns, **told}
+
+
+def standing(run: Run) -> ArchiveData:
+    """The archive with its visits, and without what needs the run's state: elites' further looks."""
+    from evo.view.gather import block, cells_of, told, visited, visits
+
+    data, whole = told(run), run.generations // block(run)
+    if not hasattr(cells_of(run), "cell"):
+        return data  # elites without places of their own: nothing is filed anywhere
+    count = visits(run, lambda run, i: counted(run.path, i).copy() if i < whole else visited(run, i))
+    return data._replace(columns={**(data.columns or {}), "visits": count})
+
+
+@lru_cache(maxsize=4096)
+def counted(path: Path, index: int) -> np.ndarray:
+    """The visits in a block of generations that are all there, counted once."""
+    from evo.view.gather import visited
+
+    return visited(opened(path), index)
 
 
 def episode(paths: tuple[Path, ...], query: dict[str, str]) -> dict[str, Any]:
@@ -105,11 +131,11 @@ def episode(paths: tuple[Path, ...], query: dict[str, str]) -> dict[str, Any]:
     from evo.commands.look import filmed
     from evo.view import embed
 
-    run = standing(paths[int(query["run"])], int(query["generation"]))
+    run = kept(paths[int(query["run"])])
     return embed.episode(filmed(run, elite(run, int(query["cell"]))))
 
 
 @lru_cache(maxsize=2)
-def standing(path: Path, generations: int) -> Any:
-    """The run as it stands after so many generations: opened once for all its elites."""
+def kept(path: Path) -> Run:
+    """The run, opened once: its programs are compiled for the first elite that is played, and serve the next ones."""
     return opened(path)

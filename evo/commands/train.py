@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from rich.console import Console
 from tyro.conf import Positional, Suppress, UseAppendAction, arg
 
@@ -105,11 +106,11 @@ def train(
             stop=lambda: bool(signals),
             **settings,
         )
-    finish(out, result, console)
+    finish(out, result, console, experiment.task)
     return (128 + signals[0] if signals else 0), result
 
 
-def finish(out: Path, result: Any, console: Console):
+def finish(out: Path, result: Any, console: Console, task: Any = None):
     """Draw the learning curve and say what the run left and where."""
     from evo.commands.look import draw_curves
 
@@ -119,6 +120,11 @@ def finish(out: Path, result: Any, console: Console):
         picture = draw_curves([out], out / "curves.png", "generation")
         console.print(f"learning curve  {picture}", highlight=False, soft_wrap=True)
         console.print(f"best fitness    {result.metrics['best'].max():.6g}", highlight=False)
+        seen = result.metrics.get("eval_mean", np.zeros(0))
+        if (fresh := seen[np.isfinite(seen)]).size:
+            console.print(f"on fresh luck   {fresh[-1]:.6g}", highlight=False)
+    for name, value in getattr(task, "references", {}).items():
+        console.print(f"{name:15} {value:.6g}  (what counting scores there)", highlight=False)
 
 
 def check_same(out: Path, config: str):

@@ -46,7 +46,7 @@
       const { of, labels } = columns[field.story] || {};
       const paint = field.story === undefined
         ? (c) => (Number.isNaN(gap(c)) ? only[Number.isNaN(stories[0].fitness[c]) ? 1 : 0] : evo.diverging(Math.round((gap(c) / most) * 48) / 48))
-        : labels ? (c) => evo.kind(of(c)) : (c) => (Number.isFinite(of(c)) ? evo.viridis(step(of(c))) : evo.themed("unknown"));
+        : labels ? (c) => (Number.isNaN(of(c)) ? evo.themed("unknown") : evo.kind(of(c))) : (c) => (Number.isFinite(of(c)) ? evo.viridis(step(of(c))) : evo.themed("unknown"));
       field.map.show({ paint, range });
     }
     const difference = [evo.element("span", { textContent: `${runs[1]?.title} minus ${first.title}` }), ...ends(-most, most, (x) => evo.diverging(2 * x - 1)),
@@ -121,7 +121,7 @@
   // Panels: one; with another elite kept beside it, two; of two runs, one each.
   let panels = [], empty = -1;
   const fetched = (i) => data.live && (async (e) => {
-    const answer = await fetch(`episode?run=${i}&cell=${e.cell}&generation=${stories[i].generations}`);
+    const answer = await fetch(`episode?run=${i}&cell=${e.cell}`);
     if (!answer.ok) throw new Error(await answer.text());
     return answer.json();
   });

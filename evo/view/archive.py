@@ -68,6 +68,19 @@ def checked(data: ArchiveData) -> ArchiveData:
     return data._replace(fitness=fitness, descriptor=descriptor, names=names)
 
 
+def alike(data: ArchiveData, other: ArchiveData):
+    """Raise ValueError unless the two archives have the same cells, so that they compare cell by cell."""
+    if data.shape != other.shape or data.bounds != other.bounds:
+        raise ValueError(
+            f"Two archives compare where they have the same cells; got shapes {data.shape} and {other.shape}, bounds "
+            f"{data.bounds} and {other.bounds}."
+        )
+    if data.shape is None and (
+        data.centroids is None or not np.array_equal(data.centroids, np.asarray(other.centroids))
+    ):
+        raise ValueError("Two archives compare where they have the same cells; the places of these differ.")
+
+
 def occupied(data: ArchiveData) -> Bool[np.ndarray, "c"]:
     """Which cells have an elite."""
     return np.isfinite(np.asarray(data.fitness, float))
@@ -92,6 +105,26 @@ def archive_map(data: ArchiveData, path: str | Path | None = None, ax: Axes | No
         ax.set_title(_note(data, pairs[:1]), fontsize=9, color=INK)
     if path is not None:
         _save(data, target(path, PICTURES), pairs)
+
+
+def pair(reported: ArchiveData, corrected: ArchiveData, path: str | Path) -> Path:
+    """Draw an archive as it reports itself, and corrected by what its elites showed later, on one scale of fitness.
+
+    The first two descriptors, or the profile of one. Raises ValueError where either is empty.
+    """
+    both = [checked(reported), checked(corrected)]
+    axes = (0, 1) if len(both[0].bounds) > 1 else (0,)
+    scale = np.array([limits(data) for data in both])
+    figure, both_axes = sheet(1, 2, (11.0, 4.9))
+    for ax, data, name in zip(both_axes, both, ("reported", "corrected"), strict=True):
+        drawn = panel(ax, data, axes, bar=False)
+        ax.set_title(f"{name}\n{summary(data)}", fontsize=9.5, color=INK)
+        if len(axes) == 2:
+            drawn.set_clim(scale[:, 0].min(), scale[:, 1].max())
+    if len(axes) == 2:
+        figure.colorbar(drawn, ax=list(both_axes), label="fitness", fraction=0.03, pad=0.015)
+    figure.savefig(path := target(path, PICTURES))
+    return path
 
 
 def histogram(data: ArchiveData, path: str | Path | None = None, ax: Axes | None = None):
@@ -120,10 +153,10 @@ def summary(data: ArchiveData) -> str:
     fit = fitness[np.isfinite(fitness)]
     score = (fit - data.offset).sum()
     share = 100 * len(fit) / len(fitness)
+    if not len(fit):
+        return f"coverage 0.0 % (0 of {len(fitness):,})"
     best = fit.max() + 0.0  # no -0
-    return (
-        f"coverage {share:.1f} % ({len(fit):,} of {len(fitness):,})  ·  QD score {score:,.6g}  ·  best {best:.6g}"
-    )
+    return f"coverage {share:.1f} % ({len(fit):,} of {len(fitness):,})  ·  QD score {score:,.6g}  ·  best {best:.6g}"
 
 
 def folded(data: ArchiveData, axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:
@@ -200,11 +233,12 @@ def _grid(ax: Axes, data: ArchiveData, axes: tuple[int, ...]):
 
 
 def _cells(ax: Axes, data: ArchiveData, axes: tuple[int, ...]):
-    """CVT: Voronoi polygons in two dimensions; above, each elite as a dot where it was seen, the fittest on top."""
+    """CVT: Voronoi polygons in two dimensions; above, or without centroids, each elite as a dot where it was seen, the
+    fittest on top."""
     from matplotlib.collections import PolyCollection
 
     taken = occupied(data)
-    if len(data.bounds) == 2:
+    if len(data.bounds) == 2 and data.centroids is not None:
         corners, counts = voronoi(places(data), data.bounds)
         polygons = np.split(corners, np.cumsum(counts)[:-1])
         kept = [polygon for polygon, there in zip(polygons, taken, strict=True) if there]

@@ -20,7 +20,7 @@ MOST = 1000  # points of a line
 def page(groups: Mapping[str, Sequence[Columns]], panels: Sequence[str], x: str, statistic: Statistic) -> str:
     """The page as text."""
     ways = [way for way in X_LABELS if all(np.any(run.get(way, 0)) for runs in groups.values() for run in runs)]
-    content = {
+    content: dict[str, Any] = {
         "title": " and ".join(groups),
         "said": f"{SAID[statistic]} over seeds" if any(len(runs) > 1 for runs in groups.values()) else "",
         "x": x,

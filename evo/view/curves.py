@@ -37,6 +37,7 @@ Y_LABELS = {
 ARCHIVE = ("coverage", "qd_score", "corrected_qd_score")  # panels of a run that has them
 DIAGNOSTICS = ("update_norm", "half_cosine", "sigma")  # of an evolution strategy
 POINTS = 120  # of a curve whose interval is bootstrapped
+CORRECTED = "corrected_"  # before the name of a column: the same as the later looks at elites see it
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -66,8 +67,8 @@ def curves(
     `x` is generation, evaluations, steps or seconds. `y` names columns, a panel each; None: the fitness (best; mean
     with a band of one std; what the solution scored on fresh luck where that was measured), then coverage and QD score
     where a run has them. Runs of one label are seeds: their median, with the band between the quartiles; or, with
-    `statistic="iqm"`, their interquartile mean with its 95 % bootstrap interval (rliable). Values that aren't finite are
-    left out. Raises ValueError for a column that a run lacks.
+    `statistic="iqm"`, their interquartile mean with its 95 % bootstrap interval (rliable). Values that aren't finite
+    are left out. Raises ValueError for a column that a run lacks.
     """
     from matplotlib import rc_context
 
@@ -83,9 +84,7 @@ def curves(
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def curve(
-    runs: Sequence[tuple[str, Columns]], ax: Axes, y: str = "fitness", x: str = "generation", statistic="median"
-):
+def curve(runs: Sequence[tuple[str, Columns]], ax: Axes, y: str = "fitness", x: str = "generation", statistic="median"):
     """Draw one panel of `curves`, one column of runs, into an axes."""
     chosen(runs, x, y)
     _drawn(ax, grouped(runs), x, y, statistic)
@@ -195,6 +194,20 @@ def _fitness(axes: Axes, members: list[Columns], x: str, color: str, alone: bool
     fresh = seeds(members, x, "eval_mean", statistic)
     if len(fresh[0]):
         axes.plot(fresh[0], fresh[1][1], color=score, lw=1.0, marker="o", ms=4, mec="white", mew=0.6, zorder=4)
+    for name in [name for name in members[0] if name.startswith("reference_")]:
+        level = np.asarray(members[0][name], np.float64)
+        level = level[np.isfinite(level)][-1]
+        axes.axhline(level, color="#7f7f7f", lw=1.0, ls=(0, (1, 1.5)), zorder=1)
+        axes.annotate(
+            name.removeprefix("reference_"),
+            (1, level),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            xytext=(0, 2),
+            textcoords="offset points",
+            fontsize=8,
+            color="#5b6775",
+        )
 
 
 def _column(axes: Axes, members: list[Columns], x: str, name: str, color: str, statistic: Statistic):
@@ -203,6 +216,9 @@ def _column(axes: Axes, members: list[Columns], x: str, name: str, color: str, s
     axes.plot(at, scale * quartiles[1], color=color, lw=1.8)
     if len(members) > 1:
         axes.fill_between(at, scale * quartiles[0], scale * quartiles[2], color=color, alpha=0.2, lw=0)
+    if any(CORRECTED + name in columns for columns in members):
+        at, quartiles = seeds(members, x, CORRECTED + name)
+        axes.plot(at, scale * quartiles[1], color=color, lw=1.4, ls=(0, (1, 1.2)))
 
 
 def _dress(axes: Axes, x: str, panel: str):
@@ -239,6 +255,9 @@ def _legend(figure: Figure, groups: dict[str, list[Columns]], fitness: bool, sta
         if fresh:
             dots = Line2D([], [], color=hues[2], lw=1.0, marker="o", ms=4)
             handles.append((dots, "the solution, on fresh luck"))
+    if any(column.startswith(CORRECTED) for members in groups.values() for c in members for column in c):
+        dots = Line2D([], [], color=ink, lw=1.4, ls=(0, (1, 1.2)))
+        handles.append((dots, "coverage and QD score as later looks see them"))
     if not several and len(groups) == 1:
         figure.suptitle(next(iter(groups)).replace("$", r"\$"), fontsize=11, color="#26303e")
     texts = [text.replace("$", r"\$") for _, text in handles]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from evo.arrivals import Rows, kind
 from evo.view.archive import ArchiveData
 from evo.view.past import tenants
 
@@ -24,27 +26,45 @@ def gathered(run: Run) -> ArchiveData:
     filed in the cell) and, where elites were judged again, `corrected` (their mean fitness then) and `luck` (what let
     them in minus that). Raises for a run without an archive.
     """
+    data = told(run)
+    columns = dict(data.columns or {})
+    if hasattr(cells_of(run), "cell"):
+        columns["visits"] = visits(run)
+    again = corrected(run, data.fitness)
+    if again is not None:
+        columns |= {"corrected": again, "luck": data.fitness - again}
+    return data._replace(columns=columns)
+
+
+def told(run: Run) -> ArchiveData:
+    """What the arrivals alone tell of the archive, which is quick; of a run without them, what its state does."""
     cells, rows = cells_of(run), run.folder.arrivals.read()
     if not len(rows):
         archive = run.archive()
         fitness, descriptor = np.asarray(archive.fitness), np.asarray(archive.descriptor)
         columns: dict[str, np.ndarray] = {}
     else:
+        if getattr(run.strategy, "cells", cells) != cells:  # parents are rows of a deeper archive than is shown
+            rows = orphaned(rows)
         last = tenants(rows, cells.cells)
         fitness = np.where(last >= 0, rows["fitness"][last], np.float32(-np.inf))
         descriptor = np.where(last[:, None] >= 0, rows["descriptor"][last], 0)
         columns = {"generation": rows["generation"][last]}
-        names = emitters(run)
-        if len(names) > 1:
-            columns["emitter"] = np.array([*names, "?"])[np.clip(rows["emitter"][last], -1, len(names))]
-    columns["visits"] = visits(run, cells)
-    again = corrected(run, fitness)
-    if again is not None:
-        columns |= {"corrected": again, "luck": fitness - again}
+        made_by = emitters(run)
+        if len(made_by) > 1:
+            columns["emitter"] = np.array([*made_by, "?"])[np.clip(rows["emitter"][last], -1, len(made_by))]
     names = tuple(getattr(run.task, "descriptor_names", ()))
     shape, centroids = getattr(cells, "shape", None), getattr(cells, "centroids", None)
     past = rows if len(rows) else None
     return ArchiveData(fitness, descriptor, shape, cells.bounds, names, centroids, columns, cells.offset, past)
+
+
+def orphaned(rows: Rows) -> Rows:
+    """The same arrivals, of whom no parents are told."""
+    found = np.zeros(len(rows), kind(rows["descriptor"].shape[1], 0))
+    for name in ("generation", "cell", "emitter", "fitness", "descriptor"):
+        found[name] = rows[name]
+    return found
 
 
 def cells_of(run: Run) -> Any:
@@ -61,14 +81,28 @@ def emitters(run: Run) -> list[str]:
     return [kind if kinds.count(kind) == 1 else f"{kind} {i + 1}" for i, kind in enumerate(kinds)]
 
 
-def visits(run: Run, cells: Any) -> Int[np.ndarray, "c"]:
-    """How many valid newcomers of the whole run were filed in each cell."""
-    count, records = np.zeros(cells.cells + 1, int), run.folder.records
-    n = getattr(run.strategy, "offspring", None)
-    for fitness, descriptor in _batches(records.column("fitness")[:, :n], records.column("descriptor")[:, :n]):
-        cell = np.asarray(cells.cell(descriptor)[0])
-        count += np.bincount(np.where(np.isfinite(fitness), cell, cells.cells), minlength=cells.cells + 1)
-    return count[:-1]
+def visits(run: Run, of: Callable[[Run, int], Int[np.ndarray, "c"]] | None = None) -> Int[np.ndarray, "c"]:
+    """How many valid newcomers of the whole run were filed in each cell: the sum of `of` (None: `visited`)."""
+    of, blocks = of or visited, range(-(-run.generations // block(run)))
+    return sum((of(run, i) for i in blocks), np.zeros(cells_of(run).cells, int))
+
+
+def block(run: Run) -> int:
+    """How many generations `visited` counts at a time."""
+    return max(1, BATCH // run.folder.records.column("fitness").shape[1])
+
+
+def visited(run: Run, index: int) -> Int[np.ndarray, "c"]:
+    """Visits in one block of generations. Its last ones may be still to come; they are NaN, so that shapes stay."""
+    cells, records, most = cells_of(run), run.folder.records, block(run)
+    n, first = getattr(run.strategy, "offspring", None), index * most
+    fitness = records.column("fitness")[first : first + most, :n]
+    descriptor = records.column("descriptor")[first : first + most, :n]
+    lacks = ((0, most - len(fitness)), (0, 0))
+    fitness = np.pad(fitness, lacks, constant_values=np.nan)
+    place = np.pad(descriptor, (*lacks, (0, 0))).reshape(fitness.size, -1)
+    cell = np.where(np.isfinite(fitness.ravel()), np.asarray(cells.cell(place)[0]), cells.cells)
+    return np.bincount(cell, minlength=cells.cells + 1)[:-1]
 
 
 def corrected(run: Run, fitness: Float[np.ndarray, "c"]) -> Float[np.ndarray, "c"] | None:
@@ -85,15 +119,3 @@ def corrected(run: Run, fitness: Float[np.ndarray, "c"]) -> Float[np.ndarray, "c
                 if cell < len(fitness) and np.float32(row["recorded"]) == np.float32(fitness[cell]):
                     found[cell] = float(row["mean"])
     return found if np.isfinite(found).any() else None
-
-
-def _batches(fitness: np.ndarray, descriptor: np.ndarray):
-    """Members of several generations at a time, always as many (the last ones filled up with NaN)."""
-    if not fitness.size:
-        return
-    most = max(1, BATCH // fitness.shape[1])
-    for first in range(0, len(fitness), most):
-        some, place = fitness[first : first + most].ravel(), descriptor[first : first + most]
-        lacks = min(most, len(fitness)) * fitness.shape[1] - len(some)
-        place = np.pad(place.reshape(-1, place.shape[-1]), ((0, lacks), (0, 0)))
-        yield np.pad(some, (0, lacks), constant_values=np.nan), place

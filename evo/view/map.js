@@ -170,12 +170,16 @@
         const color = paint(cell);
         piles.has(color) ? piles.get(color).push(m) : piles.set(color, [m]);
       }
+      let seen = 0;
+      for (const pile of piles.values()) seen += pile.length;
+      const edges = view.zoom > 1 && seen < 600; // near enough to tell cells apart: with their borders
       for (const [color, pile] of piles) {
         pen.beginPath();
         for (const m of pile) trace(m, profile ? rise(fitness[m.held]) : 1);
         pen.fillStyle = pen.strokeStyle = color;
         pen.fill();
-        if (pile[0].corners) { pen.lineWidth = 0.7; pen.stroke(); }
+        if (pile[0].corners && !edges) { pen.lineWidth = 0.7; pen.stroke(); }
+        if (edges) { [pen.strokeStyle, pen.lineWidth] = [colors.card, 0.8]; pen.stroke(); }
       }
       for (const m of marks) // what the page can play carries a dot
         if (m.held >= 0 && dots(m.held)) {

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from evo.arrivals import Rows, kind
 from evo.view import embed
-from evo.view.archive import ArchiveData, checked, occupied, places, summary
+from evo.view.archive import ArchiveData, alike, checked, occupied, places, summary
 from evo.view.past import kept, parents
 from evo.view.scene import Episode
 from evo.view.target import target
@@ -37,6 +37,7 @@ class Exhibit(NamedTuple):
     numbers: Mapping[int, Float[np.ndarray, "m"]] = {}  # of an elite whose task draws nothing, by cell
     members: Int[np.ndarray, "r"] | None = None  # which member of its generation each arrival was, where that is known
     generations: int | None = None  # of the run so far
+    emitters: tuple[str, ...] = ()  # their names, by the number that an arrival has
 
 
 def archive_page(exhibits: ArchiveData | Exhibit | Sequence[Exhibit], path: str | Path, live: bool = False) -> Path:
@@ -79,18 +80,22 @@ def content(exhibit: Exhibit, live: bool = False) -> dict[str, Any]:
         "folder": None if exhibit.run is None else shlex.quote(exhibit.run),
         "offset": data.offset,
         **_cells(data),
-        "columns": [_column(str(name), np.asarray(column)) for name, column in (data.columns or {}).items()],
+        "columns": columns_of(data),
         "past": past(data, exhibit.members, 0, live),
         "generations": exhibit.generations,
+        "emitters": [str(name) for name in exhibit.emitters],
         "episodes": {str(int(cell)): embed.episode(shown) for cell, shown in exhibit.episodes.items()},
         "scores": {str(int(cell)): _some(scores, 1000) for cell, scores in exhibit.scores.items()},
         "numbers": {str(int(cell)): _some(numbers, NUMBERS) for cell, numbers in exhibit.numbers.items()},
     }
 
 
-def past(
-    data: ArchiveData, members: Int[np.ndarray, "r"] | None, first: int = 0, whole: bool = True
-) -> dict[str, Any]:
+def columns_of(data: ArchiveData) -> list[dict[str, Any]]:
+    """What else is said of each cell."""
+    return [_column(str(name), np.asarray(column)) for name, column in (data.columns or {}).items()]
+
+
+def past(data: ArchiveData, members: Int[np.ndarray, "r"] | None, first: int = 0, whole: bool = True) -> dict[str, Any]:
     """The arrivals from the `first` on for the page; of an archive without a past, its elites, as if from the start."""
     rows = elites(data) if data.past is None else data.past
     family = parents(rows)
@@ -125,14 +130,8 @@ def _comparable(archives: list[ArchiveData]):
     """Raise unless the archives have the same cells."""
     if not 1 <= len(archives) <= 2:
         raise ValueError(f"A page shows one archive, or two side by side; got {len(archives)}.")
-    one, other = archives[0], archives[-1]
-    if one.shape != other.shape or one.bounds != other.bounds:
-        raise ValueError(
-            f"Two archives side by side have the same cells; got shapes {one.shape} and {other.shape}, bounds "
-            f"{one.bounds} and {other.bounds}."
-        )
-    if one.centroids is not None and not np.array_equal(one.centroids, np.asarray(other.centroids)):
-        raise ValueError("Two archives side by side have the same cells; the centroids of these differ.")
+    if len(archives) == 2:
+        alike(*archives)
 
 
 def _cells(data: ArchiveData) -> dict[str, Any]:

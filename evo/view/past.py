@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 from evo.arrivals import Rows
 
@@ -49,12 +51,14 @@ def kept(rows: Rows, family: Int[np.ndarray, "r p"], cells: int, most: int = MOS
     return found | lines
 
 
-def members(rows: Rows, fitness: list[np.ndarray], descriptor: list[np.ndarray]) -> Int[np.ndarray, "r"]:
+def members(
+    rows: Rows, fitness: Shaped[np.ndarray, "g n"], descriptor: Shaped[np.ndarray, "g n d"]
+) -> Int[np.ndarray, "r"]:
     """Which member of its generation each arrival was, by what it scored: the first of those that are equal, as in
-    the archive; -1 where none is. `fitness` and `descriptor` hold a generation each."""
+    the archive; -1 where none is."""
     found = np.full(len(rows), -1)
     edges = np.searchsorted(rows["generation"], np.arange(len(fitness) + 1))
-    for generation, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for generation, (first, last) in enumerate(pairwise(edges)):
         if first < last:
             same = rows["fitness"][first:last, None] == fitness[generation][None]
             place = rows["descriptor"][first:last, None] == descriptor[generation][None]

@@ -29,9 +29,7 @@ def interval(scores: Float[np.ndarray, "n g"]) -> Float[np.ndarray, "3 g"]:
     before = np.random.get_state()  # noqa: NPY002 (rliable draws from numpy's global generator)
     np.random.seed(0)  # noqa: NPY002 (so that a picture drawn twice is the same)
     try:
-        middle, ends = library.get_interval_estimates(
-            {"": scores}, lambda x: trim_mean(x, 0.25, axis=0), reps=REPEATS
-        )
+        middle, ends = library.get_interval_estimates({"": scores}, lambda x: trim_mean(x, 0.25, axis=0), reps=REPEATS)
     finally:
         np.random.set_state(before)  # noqa: NPY002
     return np.stack([ends[""][0], middle[""], ends[""][1]])
@@ -64,7 +62,5 @@ def _said(ends: Float[np.ndarray, "n"], statistic: Statistic) -> str:
         return ""
     if ends.size == 1:
         return f"{ends[0]:.5g}"
-    low, middle, high = (
-        interval(ends[:, None])[:, 0] if statistic == "iqm" else np.quantile(ends, [0.25, 0.5, 0.75])
-    )
+    low, middle, high = interval(ends[:, None])[:, 0] if statistic == "iqm" else np.quantile(ends, [0.25, 0.5, 0.75])
     return f"{middle:.5g} [{low:.5g}, {high:.5g}]"

@@ -11,7 +11,9 @@
     let rows = decode(run.past), columns = [], tenants = null, time = 0, generations = 1;
     const story = { run, d, known: run.past.known };
 
-    const read = (list) => { columns = list.map((c) => ({ ...c, values: evo.array(c.values) })); };
+    const several = run.past.known && run.emitters.length > 1; // then rows say who made an elite, at any time
+    const own = (c) => (c.name === "generation" && story.known) || (c.name === "emitter" && several);
+    const read = (list) => { columns = list.map((c) => ({ ...c, values: evo.array(c.values) })).filter((c) => !own(c)); };
     const last = () => { generations = Math.max(run.generations || 0, (rows.generation[rows.generation.length - 1] ?? 0) + 1); };
 
     // Who lives where after a generation, and the fitness of each cell (NaN: empty).
@@ -63,12 +65,16 @@
     story.columns = () => [
       { name: "fitness", of: (c) => story.fitness[c] },
       ...(story.known ? [{ name: "generation", of: (c) => (tenants[c] < 0 ? NaN : rows.generation[tenants[c]]) }] : []),
-      ...columns.filter((c) => !(story.known && c.name === "generation")).map((c) => ({
+      ...(several ? [{ name: "emitter", labels: run.emitters, of: (c) => (tenants[c] < 0 ? NaN : rows.emitter[tenants[c]]) }] : []),
+      ...columns.map((c) => ({
         name: c.name, labels: c.labels, of: (cell) => (c.name === "visits" || tenants[cell] === story.end[cell] ? c.values[cell] : NaN),
       })),
     ];
-    story.says = (row) => columns.filter((c) => c.name === "visits" || (story.final(row) && !(story.known && c.name === "generation")))
-      .map((c) => [c.name, c.labels ? c.labels[c.values[rows.cell[row]]] : evo.number(c.values[rows.cell[row]])]);
+    story.says = (row) => {
+      const cell = rows.cell[row], told = columns.filter((c) => c.name === "visits" || story.final(row));
+      return [...(several ? [["emitter", run.emitters[rows.emitter[row]] ?? "–"]] : []),
+        ...told.map((c) => [c.name, c.labels ? c.labels[c.values[cell]] : evo.number(c.values[cell])])];
+    };
     story.value = (name, cell) => columns.find((c) => c.name === name)?.values[cell] ?? NaN;
 
     story.take = (news) => { // from a server: what is new
@@ -78,6 +84,7 @@
       }
       run.generations = news.generations;
       run.summary = news.summary;
+      run.meta = news.meta;
       read(news.columns);
       last();
       story.end = settled(Infinity);
