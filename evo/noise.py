@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Key
 
 from evo.random import Law, draw
 
+SMALL = 1 << 12  # numbers of a leaf up to which drawing them again for each use costs more than keeping them
 CHUNK = 1 << 24  # numbers of noise alive at a time in a `total`
 
 
@@ -47,7 +48,7 @@ class Gaussian:
     law: Law = "normal"
 
     def dense(self, key, shape, dtype=jnp.float32):
-        return draw(key, shape, self.law, dtype)
+        return draw(key, shape, self.law, dtype, keep=math.prod(shape) <= SMALL)
 
     def factors(self, key, shape, dtype=jnp.float32):
         return None

@@ -20,6 +20,10 @@ from jaxtyping import Array, Int, Key, UInt32
 Law = Literal["normal", "bytes4", "sign"]
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 ROUNDS = 13  # of noise
+NORMAL = (  # sqrt(2) erfinv(u) / u as a polynomial of -log(1 - u^2) / 8 - 1, of least relative error (Chebyshev points)
+    3.7638457, 1.9954013, -0.45771164, 0.17462403, -0.050248582, -0.0027146235, 0.053385507, -0.11471008, 0.064397357,
+    0.035872363, -0.031882863,
+)  # fmt: skip
 
 
 def threefry(key: UInt32[Array, "2"], x0: UInt32[Array, "..."], x1: UInt32[Array, "..."], rounds: int = 20):
@@ -52,9 +56,15 @@ def split(key: Key[Array, ""], count: int) -> Key[Array, "count"]:
 
 
 def integers(key: Key[Array, ""], count: int, bound: Int[Array, ""]) -> Int[Array, "count"]:
-    """Whole numbers from 0 to bound - 1, uniform but for a part in 2^32 / bound; 0 where the bound isn't positive."""
-    bound = jnp.maximum(bound, 1).astype(jnp.uint32)
-    return (words(key, count) % bound).astype(jnp.int32)
+    """Whole numbers from 0 to bound - 1, uniform but for a part in 2^32 / bound; 0 where the bound isn't positive.
+
+    The upper half of word * bound (Lemire 2019), put together from halves: CPUs do that many at a time, and no division.
+    """
+    bound, word = jnp.maximum(bound, 1).astype(jnp.uint32), once(words(key, count))
+    low, half = np.uint32(0xFFFF), np.uint32(16)
+    (a, b), (c, d) = ((x >> half, x & low) for x in (word, bound))
+    carry = ((a * d) & low) + ((b * c) & low) + ((b * d) >> half)
+    return (a * c + ((a * d) >> half) + ((b * c) >> half) + (carry >> half)).astype(jnp.int32)
 
 
 @partial(jax.jit, static_argnames=("count", "stream"))
@@ -77,12 +87,20 @@ def once(x: UInt32[Array, "count"]) -> UInt32[Array, "count"]:
     return jax.lax.reduce(both, np.uint32(0), jax.lax.bitwise_xor, (0,))
 
 
-@partial(jax.jit, static_argnames=("shape", "law", "dtype", "stream"))
-def draw(key: Key[Array, ""], shape: tuple[int, ...], law: Law, dtype=jnp.float32, stream: int = 0) -> Array:
+def kept(x: Array) -> Array:
+    """32-bit numbers as they stand, computed before their consumers; see `once`."""
+    return jax.lax.bitcast_convert_type(once(jax.lax.bitcast_convert_type(x, jnp.uint32)), x.dtype)
+
+
+@partial(jax.jit, static_argnames=("shape", "law", "dtype", "stream", "keep"))
+def draw(
+    key: Key[Array, ""], shape: tuple[int, ...], law: Law, dtype=jnp.float32, stream: int = 0, keep: bool = False
+) -> Array:
     """Independent numbers of mean 0 and variance 1, symmetric about 0, of one of three laws.
 
-    `normal`: the standard normal law, to 23 bits. `bytes4`: the sum of a word's four bytes, centred and scaled, which
-    looks normal up to 3.4 deviations. `sign`: -1 or 1, 32 to a word.
+    `normal`: the standard normal law, of 2^23 quantiles. `bytes4`: the sum of a word's four bytes, centred and scaled, which
+    looks normal up to 3.4 deviations. `sign`: -1 or 1, 32 to a word. With `keep` they are in memory before anything
+    uses them; otherwise the compiler may draw them again for each use.
     """
     count = math.prod(shape)
     if law == "sign":
@@ -91,14 +109,23 @@ def draw(key: Key[Array, ""], shape: tuple[int, ...], law: Law, dtype=jnp.float3
         ones = (bits & np.uint32(0x80000000)) | np.uint32(0x3F800000)  # the sign bit, before a 1.0
         return jax.lax.bitcast_convert_type(ones, jnp.float32).reshape(shape).astype(dtype)
     word = words(key, count, stream)
-    return (_normal(word) if law == "normal" else _bytes4(word)).reshape(shape).astype(dtype)
+    word = once(word) if keep else word
+    drawn = _normal(word) if law == "normal" else _bytes4(word)
+    return (kept(drawn) if keep else drawn).reshape(shape).astype(dtype)
 
 
 def _normal(word: UInt32[Array, "count"]) -> Array:
-    """sqrt(2) erfinv(u), u uniform in (-1, 1)."""
+    """sqrt(2) erfinv(u), u uniform in (-1, 1): u times a polynomial of log(1 - u^2), to 4e-6 of itself.
+
+    `jax.lax.erf_inv` is as accurate, but has two branches and a square root: CPUs take twice the time.
+    """
     one_to_two = jax.lax.bitcast_convert_type((word >> np.uint32(9)) | np.uint32(0x3F800000), jnp.float32)
     uniform = (one_to_two - 1) * 2 + np.float32(2**-23 - 1)  # odd multiples of 2^-23: symmetric, never -1, 0 or 1
-    return np.float32(2**0.5) * jax.lax.erf_inv(uniform)
+    x = jnp.log((1 - uniform) * (1 + uniform)) * np.float32(-1 / 8) - 1
+    value = jnp.full_like(x, NORMAL[-1])
+    for c in NORMAL[-2::-1]:
+        value = value * x + np.float32(c)
+    return uniform * value
 
 
 def _bytes4(word: UInt32[Array, "count"]) -> Array:

@@ -221,13 +221,14 @@ def invalid(engine: Engine, like: Moment, play: Callable, book: Book | Blank, ge
 
 
 def fresh(engine: Engine, moment: Moment, generation: int, episodes: int) -> dict[str, Any]:
-    """How the solution does on luck that the search never saw: mean and standard deviation over episodes, and whatever
-    the task measures of it."""
+    """How the solution does on luck that the search never saw: mean and standard deviation over episodes, whatever the
+    task measures of it, and what simple rules would score."""
     key = jax.random.fold_in(jax.random.fold_in(engine.key, FRESH), generation)
     fitness = np.asarray(engine.evaluate(moment, jax.random.split(key, episodes)).fitness)
     measured = engine.measure(moment, engine.begun, key) if engine.measure else {}
     scored = {"eval_mean": float(fitness.mean()), "eval_std": float(fitness.std())}
-    return scored | {name: number(x) for name, x in measured.items()}
+    simple = {f"reference_{name}": float(x) for name, x in getattr(engine.task, "references", {}).items()}
+    return scored | simple | {name: number(x) for name, x in measured.items()}
 
 
 def row_of(generation: int, fitness: np.ndarray, steps: int, total: dict[str, int], info: dict[str, Any]) -> dict:

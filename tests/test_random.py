@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from evo.random import draw, fold_in, threefry, words
 
@@ -58,3 +58,16 @@ def test_members_are_uncorrelated_and_do_not_depend_on_the_vmap(law):
     off = np.corrcoef(flat)[np.triu_indices(64, 1)] * flat.shape[1] ** 0.5
     assert np.abs(off).max() < 5
     assert abs(off.std() - 1) < 0.15
+
+
+def test_normal_draws_are_quantiles():
+    """Each is the quantile of its own word's place in (0, 1), in the tails too."""
+    from jax.scipy.special import ndtri
+
+    from evo.random import _normal
+
+    edge = [0, 1 << 9, 1 << 20, 0x7FFFFFFF, 0x80000000, 0xFFFFFDFF, 0xFFFFFFFF]
+    word = np.concatenate([np.array(edge, np.uint32), np.asarray(words(KEY, 100_000))])
+    with jax.enable_x64(True):
+        true = ndtri(jnp.asarray((word >> 9) + 0.5) * 2.0**-23)
+    assert_allclose(_normal(jnp.asarray(word)), true, rtol=8e-6, atol=1e-7)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from evo.archive import filled
 from evo.genome import Genome
-from evo.random import draw, integers, split
+from evo.random import draw, integers, kept, split
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class IsoLine:
     def ask(self, key, state, archive, own):
         key_parents, key_line, key_noise = split(key, 3)
         n, (cells, count) = self.population, filled(archive)
-        empty, pairs = count == 0, cells[integers(key_parents, 2 * n, count)].reshape(2, n).T
-        line = jnp.where(empty, 0.0, self.line * draw(key_line, (n,), "normal"))
+        empty, pairs = count == 0, kept(cells[integers(key_parents, 2 * n, count)]).reshape(2, n).T
+        line = kept(jnp.where(empty, 0.0, self.line * draw(key_line, (n,), "normal", keep=True)))
         scale = jnp.where(empty, jnp.float32(self.initial), jnp.float32(self.iso))
         keys = split(key_noise, n)[:, None]
         genome = Genome(keys, jnp.broadcast_to(scale, (n, 1)), pairs, jnp.stack([1 - line, line], -1))
