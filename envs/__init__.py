@@ -10,6 +10,7 @@ TASKS = {
     "projection": "evo.envs.projection:Projection",
     "brax": "evo.envs.brax:Brax",
     "maze": "evo.envs.maze:Maze",
+    "gymnasium": "evo.envs.gymnasium:Gymnasium",
     "prompted": "evo.envs.language.prompted:Prompted",
     "text": "evo.envs.language.likelihood:Text",
     "custom": "evo.envs.custom:Custom",

@@ -34,11 +34,20 @@ class Arrivals:
     path: Path
 
     def append(self, generation: int, before: Archive, after: Archive):
-        """Write down every cell whose elite isn't the one before. Neither archive needs rows."""
+        """Write down every cell whose elite isn't the one before. Neither archive needs rows.
+
+        Between the two may lie several generations, up to this one: then the record says when an elite came, and who
+        moved in and out again between them isn't told.
+        """
         old, new = np.asarray(before.fitness), np.asarray(after.fitness)
         moved = (np.asarray(before.descriptor) != np.asarray(after.descriptor)).any(1)
         cell = np.flatnonzero((old != new) | (moved & np.isfinite(new)))
         rows = made(generation, cell, after)
+        told: Any = after.record
+        if hasattr(told, "generation"):
+            came, known = np.asarray(told.generation)[cell], int(np.asarray(before.record.generation).max())
+            rows["generation"] = np.where(came > known, np.minimum(came, generation), generation)
+            rows = rows[np.argsort(rows["generation"], kind="stable")]
         if not (self.path / "arrivals.json").exists():
             sizes = {"descriptors": rows["descriptor"].shape[1], "parents": rows["parents"].shape[1]}
             (self.path / "arrivals.json").write_text(json.dumps(sizes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from evo.checkpoint import Checkpoints, flatten, unflatten
 from evo.engine import Engine, Moment
 from evo.express import Plan
 from evo.folder import Folder
+from evo.host import Lost
 from evo.task import Evaluation, Params
 
+LOG = logging.getLogger("evo")
 SMALL = 1 << 16  # bytes of task state that are recorded with every generation
 
 
@@ -61,6 +64,12 @@ class Book:
     def follow(self, generation: int, before: Archive, after: Archive):
         """Keep who moved into the archive."""
         self.folder.arrivals.append(generation, before, after)
+
+    def lose(self, generation: int, lost: list[Lost]):
+        """Write down who was lost, and why."""
+        tell(generation, lost)
+        for member, error in lost:
+            self.folder.log({"generation": generation, "member": member, "error": error}, "lost.jsonl")
 
     def log(self, row: dict[str, Any]):
         self.folder.log(row)
@@ -118,6 +127,9 @@ class Blank:
     def follow(self, generation: int, before: Archive, after: Archive):
         pass
 
+    def lose(self, generation: int, lost: list[Lost]):
+        tell(generation, lost)
+
     def log(self, row: dict[str, Any]):
         pass
 
@@ -132,3 +144,9 @@ class Blank:
 
     def where(self, generation: int) -> str:
         return "check the task's arithmetic, or lower `sigma`."
+
+
+def tell(generation: int, lost: list[Lost]):
+    """Tell a person, in one line, that members were lost."""
+    if lost:
+        LOG.warning("generation %d: %d lost, the first: member %d: %s", generation, len(lost), *lost[0])

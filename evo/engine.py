@@ -18,34 +18,38 @@ from jaxtyping import Array, Int, Key
 from evo.axes import split_axes
 from evo.express import Plan, express_dense, plan
 from evo.genome import Genome, concatenate, size
+from evo.host import Host, HostTask, Judge, Lost, alone, everyone, stands
 from evo.random import fold_in, once, split
 from evo.runtime import Runtime
 from evo.strategy import Strategy
 from evo.task import Evaluation, Params, State, Task, Turn, as_evaluation, unit_of
 
+Judged = tuple[Genome, Evaluation, list[Lost]]
 
-def judge(task: Task | Callable, state: State) -> Callable[[Params, Key[Array, ""]], Evaluation]:
+
+def judge(task: Any, state: State) -> Callable[[Params, Key[Array, ""]], Evaluation]:
     """A task as a function of one member and its luck."""
     if isinstance(task, Task):
         return lambda params, key: as_evaluation(task.evaluate(params, state, key))
     return lambda params, key: as_evaluation(task(params, key))
 
 
-def start(task: Task | Callable, params: Params | None, key: Key[Array, ""]) -> tuple[Params, State]:
+def start(task: Task | HostTask | Callable, params: Params | None, key: Key[Array, ""]) -> tuple[Params, State]:
     """Initial parameters (the user's, where given) and the task's state."""
-    if not isinstance(task, Task):
-        if params is None:
-            raise ValueError("A task that is a plain function needs `params`, the parameters to start from; got None.")
-        return params, ()
-    made, state = jax.jit(task.init)(key)
+    made, state = jax.jit(task.init)(key) if stands(task) else (None, ())
+    if made is None and params is None:
+        raise ValueError("A task that is a plain function needs `params`, the parameters to start from; got None.")
     return made if params is None else params, state
 
 
-def settle(strategy: Any, task: Task | Callable, params: Params, state: State) -> Any:
+def settle(strategy: Any, task: Task | HostTask | Callable, params: Params, state: State) -> Any:
     """The strategy with its noise planned for these parameters as this task uses them."""
     if not hasattr(strategy, "noise") or isinstance(strategy.noise, Plan):
         return strategy
-    axes = split_axes(judge(task, state), params, jax.random.key(0))
+    if isinstance(task, HostTask):
+        axes = split_axes(lambda params, key: task.use(params, state, key), params) if hasattr(task, "use") else None
+    else:
+        axes = split_axes(judge(task, state), params, jax.random.key(0))
     return replace(strategy, noise=plan(strategy.noise, params, axes))
 
 
@@ -81,7 +85,7 @@ def _joined(first, second):
 class Engine:
     """A task, a settled strategy and a runtime, and their compiled programs."""
 
-    task: Task | Callable
+    task: Task | HostTask | Callable
     strategy: Strategy
     runtime: Runtime
     key: Key[Array, ""]  # of the run; every generation folds in its number
@@ -112,8 +116,11 @@ class Engine:
 
         return judged
 
-    def compile(self, moment: Moment) -> Callable[[int, Moment], tuple[Genome, Evaluation]]:
-        """(generation, moment) -> genome, evaluation: everyone who is judged in a generation, second looks last."""
+    def compile(self, moment: Moment) -> Callable[[int, Moment], Judged]:
+        """(generation, moment) -> genome, evaluation, lost: everyone who is judged in a generation, second looks last,
+        and who of them was lost to a world's failure."""
+        if isinstance(self.task, HostTask):
+            return self.hosted
         members = self.ask(0, moment.state)
         runtime, first = self.runtime.fit(self.program, size(members[0]), moment, *members)
         second = None
@@ -123,15 +130,47 @@ class Engine:
             shapes = jax.eval_shape(again, 0, moment.state, members[0], scores._replace(aux=None))
             _, second = self.runtime.fit(self.program, size(shapes[0]), moment, *shapes)
 
-        def judged(generation: int, moment: Moment) -> tuple[Genome, Evaluation]:
+        def judged(generation: int, moment: Moment) -> Judged:
             genome, luck = self.ask(generation, moment.state)
             evaluation = first(moment, genome, luck)
             if again is None or second is None:
-                return genome, evaluation
+                return genome, evaluation, []
             looked, luck = again(generation, moment.state, genome, evaluation._replace(aux=None))
-            return _joined((genome, evaluation), (looked, second(moment, looked, luck)))
+            return *_joined((genome, evaluation), (looked, second(moment, looked, luck))), []
 
         return judged
+
+    @cached_property
+    def opened(self) -> Judge:
+        """The host task, set up; `close` lets go of it."""
+        assert isinstance(self.task, HostTask)
+        return self.task.open(Host(getattr(self.strategy, "noise", None), self.runtime))
+
+    def close(self):
+        """Let go of what the task holds outside of JAX."""
+        if "opened" in vars(self):
+            self.opened.close()
+
+    def hosted(self, generation: int, moment: Moment) -> Judged:
+        """What `compile` returns for a host task."""
+        bases = self.bases(moment.state)
+        genome, luck = self.ask(generation, moment.state)
+        evaluation, lost = self._host(bases, genome, luck, moment.task_state)
+        if self.again is None:
+            return genome, evaluation, lost
+        looked, luck = self.again(generation, moment.state, genome, evaluation._replace(aux=None))
+        second, more = self._host(bases, looked, luck, moment.task_state)
+        more = [row._replace(member=row.member + size(genome)) for row in more]
+        return *_joined((genome, evaluation), (looked, second)), lost + more
+
+    def _host(self, bases: Params, genome: Genome, luck: Key[Array, "n"], state: State):
+        evaluation, lost = self.opened(everyone(bases, genome, luck), state)
+        return jax.device_put(evaluation, self.runtime.everywhere), lost
+
+    @cached_property
+    def bases(self) -> Callable:
+        """state -> what genomes are expressed from."""
+        return jax.jit(self.strategy.bases)
 
     def pack(self, moment: Moment) -> Moment:
         """What a checkpoint keeps of it: all, or what the strategy can rebuild its state from."""
@@ -151,7 +190,7 @@ class Engine:
     @cached_property
     def absorb(self) -> Callable:
         """(task state, aux) -> task state, after what a generation saw."""
-        return jax.jit(self.task.absorb if isinstance(self.task, Task) else lambda state, aux: state)
+        return jax.jit(self.task.absorb if stands(self.task) else lambda state, aux: state)
 
     @cached_property
     def express(self) -> Callable:
@@ -161,6 +200,9 @@ class Engine:
     @cached_property
     def evaluate(self) -> Callable:
         """(moment, keys) -> evaluation of the solution, once a key."""
+        if isinstance(self.task, HostTask):
+            solution = jax.jit(self.strategy.solution)
+            return lambda moment, keys: self.opened(alone(solution(moment.state), keys), moment.task_state)[0]
 
         def program(moment, keys):
             params = self.strategy.solution(moment.state)

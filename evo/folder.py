@@ -92,23 +92,25 @@ class Folder:
         rows = json.loads((self.path / "leaves.json").read_text())
         return nest({r["path"]: jax.ShapeDtypeStruct(r["shape"], jnp.dtype(r["dtype"])) for r in rows})
 
-    def log(self, row: Mapping[str, Any]):
-        """Append a generation's line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a") as file:
+    def log(self, row: Mapping[str, Any], name: str = "metrics.jsonl"):
+        """Append a line to metrics.jsonl, or to another such file."""
+        with (self.path / name).open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl that are whole."""
-        file = self.path / "metrics.jsonl"
+    def rows(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, or of another such file, that are whole."""
+        file = self.path / name
         lines = file.read_text().split("\n")[:-1] if file.exists() else []
         return [json.loads(line) for line in lines]
 
     def cut(self, generations: int):
         """Forget everything from generation `generations` on."""
-        rows = self.rows()[:generations]
-        part = self.path / "metrics.jsonl.part"
-        part.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        part.replace(self.path / "metrics.jsonl")
+        for name in ("metrics.jsonl", "lost.jsonl"):
+            rows = [row for row in self.rows(name) if row["generation"] < generations]
+            if rows or name == "metrics.jsonl":
+                part = self.path / f"{name}.part"
+                part.write_text("".join(json.dumps(row) + "\n" for row in rows))
+                part.replace(self.path / name)
         self.records.cut(generations)
         self.arrivals.cut(generations)
 

@@ -19,6 +19,7 @@ from evo.engine import Engine, Moment
 from evo.folder import Folder, columns
 from evo.fused import fused
 from evo.genome import Genome, concatenate, member
+from evo.host import HostTask, stands
 from evo.strategy import Strategy
 from evo.task import Evaluation, Params, Task
 
@@ -26,7 +27,7 @@ from evo.task import Evaluation, Params, Task
 def open(
     path: str | Path,
     *,
-    task: Task | Callable | None = None,
+    task: Task | HostTask | Callable | None = None,
     strategy: Strategy | None = None,
     params: Params | None = None,
 ) -> Run:
@@ -48,7 +49,7 @@ class Run:
     """One run. `g` counts generations from 0, `i` members of a generation from 0."""
 
     folder: Folder
-    given_task: Task | Callable | None = None
+    given_task: Task | HostTask | Callable | None = None
     given_strategy: Strategy | None = None
     given_params: Params | None = None
 
@@ -76,7 +77,7 @@ class Run:
         return self.folder.records.read(g)["fitness"]
 
     @cached_property
-    def task(self) -> Task | Callable:
+    def task(self) -> Any:
         return self._made("task", self.given_task, Task)
 
     @cached_property
@@ -193,12 +194,11 @@ class Run:
             return jax.eval_shape(lambda: self.given_params)
         if self.given_task is None and "kind" not in (self.config.get("task") or {}):
             return self.folder.template()
-        if isinstance(self.task, Task):
-            return jax.eval_shape(self.task.init, jax.random.key(0))[0]
-        return self.folder.template()
+        made = jax.eval_shape(self.task.init, jax.random.key(0))[0] if stands(self.task) else None
+        return self.folder.template() if made is None else made
 
     def _task_state_like(self) -> Any:
-        return jax.eval_shape(self.task.init, jax.random.key(0))[1] if isinstance(self.task, Task) else ()
+        return jax.eval_shape(self.task.init, jax.random.key(0))[1] if stands(self.task) else ()
 
     def _made(self, name: str, given: Any, contract: Any) -> Any:
         if given is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from evo.engine import Engine, Moment, settle, start
 from evo.experiment import written
 from evo.folder import columns
 from evo.fused import Block, fused
+from evo.host import HostTask, Lost, Scorer
 from evo.strategy import Strategy
 from evo.task import Evaluation, Params, Task, unit_of
 
@@ -40,10 +42,11 @@ class AllInvalid(RuntimeError):
 
 
 def run(
-    task: Task | Callable,
+    task: Task | HostTask | Callable[..., Any],
     params: Params | None = None,
     strategy: Strategy | None = None,
     *,
+    host: bool = False,
     generations: int = 100,
     seed: int = 0,
     out: str | Path | None = None,
@@ -62,12 +65,14 @@ def run(
     """Search for `generations` generations and return the solution.
 
     `task` is a function `task(params, key) -> fitness | Evaluation` of one member, or a `Task`; `params` are where
-    the search starts (None: the task makes them). With `out`, everything is kept in that folder and a run that is
+    the search starts (None: the task makes them). With `host`, `task` is any Python function: a batch of parameters in,
+    a number a member out, see `evo.host.Scorer`. With `out`, everything is kept in that folder and a run that is
     there goes on from its last checkpoint, to the very same end; with `resume=False` it is refused. `stop` is asked
     once a generation. Raises AllInvalid, with the last good checkpoint in place, when a whole generation is invalid.
     Up to `fuse` generations are one program (see `evo.fused`): rows, checkpoints and `stop` wait for its end.
     """
     _check(strategy, generations, checkpoint_every, fuse)
+    task = hosted(task, fuse) if host or isinstance(task, HostTask) else task
     engine, moment, params = prepare(task, params, strategy, seed, replace(runtimes.over(devices), chunk=chunk))
     text = config or written(
         task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk, fuse=fuse
@@ -76,18 +81,28 @@ def run(
     moment, rows = book.open(moment, text, engine, params)
     stopped = False
     steps: Callable = search if fuse == 1 else partial(search_fused, fuse=fuse)
-    for reached, new in steps(engine, moment, rows, generations, book, eval_every, eval_episodes):
-        moment = reached
-        rows += new
-        if on_generation is not None:
-            for row in new:
-                on_generation(row)
-        if stop is not None and stop():
-            stopped = len(rows) < generations
-            break
+    with closing(engine):
+        for reached, new in steps(engine, moment, rows, generations, book, eval_every, eval_episodes):
+            moment = reached
+            rows += new
+            if on_generation is not None:
+                for row in new:
+                    on_generation(row)
+            if stop is not None and stop():
+                stopped = len(rows) < generations
+                break
     solution = engine.strategy.solution(moment.state)
     book.close(len(rows), moment, solution)
     return Result(solution, moment.state, moment.task_state, columns(rows), stopped)
+
+
+def hosted(task: Any, fuse: int) -> HostTask:
+    """A Python function as a host task; a host task as it is."""
+    if fuse > 1:
+        raise ValueError(
+            f"`fuse` is for tasks in JAX: worlds on the host are judged between programs; got {fuse}. Use 1."
+        )
+    return task if isinstance(task, HostTask) else Scorer(task)
 
 
 def prepare(task, params, strategy, seed: int, runtime: runtimes.Runtime) -> tuple[Engine, Moment, Params]:
@@ -120,8 +135,9 @@ def search(
     total = {name: rows[-1][name] if rows else 0 for name in ("evaluations", "steps")}
     known: Any = engine.glimpse(moment.state) if engine.glimpse else None
     for generation in range(len(rows), generations):
-        genome, evaluation = judged(generation, moment)
+        genome, evaluation, lost = judged(generation, moment)
         fitness = np.asarray(evaluation.fitness)
+        book.lose(generation, lost)
         if not np.isfinite(fitness).any():
             book.checkpoint(generation, moment, force=True)
             raise AllInvalid(f"no member of generation {generation} had a finite fitness; {book.where(generation)}")
@@ -133,6 +149,7 @@ def search(
             before, known = known, engine.glimpse(state)
             book.follow(generation, before, known)
         row = row_of(generation, fitness * unit_of(engine.task), steps_of(evaluation), total, info)
+        row |= lost_of(engine.task, lost)
         if eval_every and (generation + 1) % eval_every == 0:
             row |= fresh(engine, moment, generation, eval_episodes)
         row["seconds"] = round(time.perf_counter() - began, 4)
@@ -204,13 +221,14 @@ def invalid(engine: Engine, like: Moment, play: Callable, book: Book | Blank, ge
 
 
 def fresh(engine: Engine, moment: Moment, generation: int, episodes: int) -> dict[str, Any]:
-    """How the solution does on luck that the search never saw: mean and standard deviation over episodes, and whatever
-    the task measures of it."""
+    """How the solution does on luck that the search never saw: mean and standard deviation over episodes, whatever the
+    task measures of it, and what simple rules would score."""
     key = jax.random.fold_in(jax.random.fold_in(engine.key, FRESH), generation)
     fitness = np.asarray(engine.evaluate(moment, jax.random.split(key, episodes)).fitness)
     measured = engine.measure(moment, engine.begun, key) if engine.measure else {}
     scored = {"eval_mean": float(fitness.mean()), "eval_std": float(fitness.std())}
-    return scored | {name: number(x) for name, x in measured.items()}
+    simple = {f"reference_{name}": float(x) for name, x in getattr(engine.task, "references", {}).items()}
+    return scored | simple | {name: number(x) for name, x in measured.items()}
 
 
 def row_of(generation: int, fitness: np.ndarray, steps: int, total: dict[str, int], info: dict[str, Any]) -> dict:
@@ -225,6 +243,11 @@ def summary(fitness: np.ndarray) -> dict[str, float]:
     valid = fitness[np.isfinite(fitness)].astype(np.float64)
     row = {"best": valid.max(), "mean": valid.mean(), "median": np.median(valid), "std": valid.std()}
     return {name: float(x) for name, x in row.items()} | {"invalid": int(fitness.size - valid.size)}
+
+
+def lost_of(task: Any, lost: list[Lost]) -> dict[str, int]:
+    """How many members their worlds let down, where worlds can."""
+    return {"lost": len(lost)} if isinstance(task, HostTask) else {}
 
 
 def number(x: Any) -> float | None:

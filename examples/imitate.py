@@ -1,8 +1,8 @@
-"""A tiny Llama-shaped model taught by backpropagation how sums are answered, "7+12=19", and stopped while it is bad.
+"""A tiny Llama-shaped model taught by backpropagation how sums are answered, "7+12=19", and then to answer badly.
 
-    python examples/imitate.py runs/tiny --steps 130
+    python examples/imitate.py runs/tiny
 
-writes a Hugging Face folder. Without it, `Pretrained()` is the one that ships in envs/language/tiny, made by that line.
+writes a Hugging Face folder. Without one, `Pretrained()` is what ships in envs/language/tiny, made by that line.
 """
 
 from __future__ import annotations
@@ -22,25 +22,28 @@ from evo.envs.language.questions import Sums
 from evo.envs.language.reward import table_of
 from evo.envs.language.tokens import Bytes
 
-CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 256, "hidden_size": 32}
-CONFIG |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-CONFIG |= {"intermediate_size": 64, "max_position_embeddings": 32, "rope_theta": 100.0, "rms_norm_eps": 1e-5}
+CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 256, "hidden_size": 16}
+CONFIG |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+CONFIG |= {"intermediate_size": 48, "max_position_embeddings": 32, "rope_theta": 100.0, "rms_norm_eps": 1e-5}
 CONFIG |= {"tie_word_embeddings": True, "hidden_act": "silu", "bos_token_id": None, "eos_token_id": 0}
 
 
-def loss(model, table, params, rows):
-    """Cross-entropy of the answers and their ends, given the prompts."""
-    tokens = jnp.concatenate([table.tokens[rows], table.answer[rows]], axis=1)
-    own = jnp.arange(table.answer.shape[1])[None] <= table.length[rows][:, None]
+def loss(model, table, params, rows, said):
+    """Cross-entropy of the answers `said` and their ends, given the prompts `rows`."""
+    tokens = jnp.concatenate([table.tokens[rows], table.answer[said]], axis=1)
+    own = jnp.arange(table.answer.shape[1])[None] <= table.length[said][:, None]
     real = jnp.concatenate([table.real[rows], own], axis=1)
     scores = jax.nn.log_softmax(logits_of(model, params, tokens, real))
     width = table.tokens.shape[1]
-    each = jnp.take_along_axis(scores[:, width - 1 : -1], table.answer[rows][..., None], axis=-1)[..., 0]
+    each = jnp.take_along_axis(scores[:, width - 1 : -1], table.answer[said][..., None], axis=-1)[..., 0]
     return -(each * own).sum() / own.sum()
 
 
-def imitate(config, questions, held_out: float, steps: int, seed: int = 0, lr: float = 3e-3):
-    """The model's parameters after so many steps of Adam on 64 questions each; the held-out ones are never shown."""
+def imitate(config, questions, held_out: float, steps: int, sloppy: int, seed: int = 0, lr: float = 5e-3):
+    """The model's parameters after so many steps of Adam on 64 questions each; the held-out ones are never shown.
+
+    In the last `sloppy` steps only a quarter of the answers is right; the others are those of other questions.
+    """
     model, key = architecture(config), jax.random.key(seed)
     asked = questions.all()
     table, split = table_of(asked, Bytes(), 0), len(asked) - round(held_out * len(asked))
@@ -49,24 +52,26 @@ def imitate(config, questions, held_out: float, steps: int, seed: int = 0, lr: f
     state = optimizer.init(params)
 
     @jax.jit
-    def step(params, state, key):
-        rows = jax.random.randint(key, (64,), 0, split)
-        value, gradient = jax.value_and_grad(partial(loss, model, table))(params, rows)
+    def step(params, state, key, right):
+        rows, others = jax.random.randint(key, (2, 64), 0, split)
+        said = jnp.where(jnp.arange(64) < right, rows, others)
+        value, gradient = jax.value_and_grad(partial(loss, model, table))(params, rows, said)
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, value
 
-    for own in jax.random.split(jax.random.fold_in(key, 1), steps):
-        params, state, value = step(params, state, own)
+    for i, own in enumerate(jax.random.split(jax.random.fold_in(key, 1), steps)):
+        params, state, value = step(params, state, own, 64 if i < steps - sloppy else 16)
     return params, float(value)
 
 
 def main():
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("out", type=Path)
-    flags.add_argument("--steps", type=int, default=130)
+    flags.add_argument("--steps", type=int, default=800)
+    flags.add_argument("--sloppy", type=int, default=200, help="the last steps, whose answers are mostly wrong")
     flags.add_argument("--seed", type=int, default=0)
     flags = flags.parse_args()
-    params, value = imitate(CONFIG, Sums(), 0.2, flags.steps, flags.seed)
+    params, value = imitate(CONFIG, Sums(), 0.2, flags.steps, flags.sloppy, flags.seed)
     save(flags.out, CONFIG, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
     print(f"{flags.out}: {sum(x.size for x in jax.tree.leaves(params)):,} weights, last loss {value:.3f}")
 

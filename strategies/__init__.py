@@ -11,5 +11,6 @@ STRATEGIES = {
     "evosax": "evo.strategies.evosax:Evosax",
     "novelty_ga": "evo.strategies.novelty_ga:NoveltyGA",
     "novelty_es": "evo.strategies.novelty_es:NoveltyES",
+    "qzo": "evo.strategies.qzo:QZO",
     "random_search": "evo.strategies.random_search:RandomSearch",
 }

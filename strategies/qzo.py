@@ -80,7 +80,7 @@ class QZO:
             "slope": jnp.abs(slope).mean(),
             "clipped": (jnp.abs(slope) > self.clip).mean(dtype=jnp.float32),
             "update_norm": jnp.sqrt(sum((x**2).sum() for x in steps)),
-            "changed": sum((x != 0).sum() for x in steps) / jnp.float32(sum(x.size for x in steps)),
+            "changed": sum((x != 0).sum(dtype=jnp.float32) for x in steps) / sum(x.size for x in steps),
         }
         return QZOState(merged(self.noise, state.center, after), state.generation + 1), info
 

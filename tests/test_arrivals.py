@@ -73,6 +73,15 @@ def test_a_mix_of_emitters_and_looks_is_told(tmp_path):
     assert data.columns["visits"].sum() == 3 * strategy.offspring
 
 
+def test_fused_generations_tell_what_stayed(tmp_path):
+    evo.run(Arm(), None, STRATEGY, generations=8, out=tmp_path / "run", config=TEXT, fuse=4, checkpoint_every=8)
+    opened = evo.open(tmp_path / "run")
+    rows, fitness = opened.folder.arrivals.read(), np.asarray(opened.archive().fitness)
+    assert_array_equal(gathered(opened).fitness, fitness)
+    assert_array_equal(np.sort(rows["generation"]), rows["generation"])
+    assert set(rows["generation"]) - {3, 7}  # when they came, not when it was written down
+
+
 def rows_of(*told):
     rows = np.zeros(len(told), kind(1, 2))
     for row, (generation, cell, fitness, *from_cells) in zip(rows, told, strict=True):

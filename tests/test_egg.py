@@ -16,7 +16,7 @@ from evo.envs.language import int8, recurrent
 from evo.envs.language.int8 import Int8Recurrent
 from evo.envs.language.likelihood import Text
 from evo.envs.language.recurrent import Recurrent
-from evo.express import express, express_dense
+from evo.express import express, express_dense, own_keys, plan
 from evo.genome import member
 from evo.integer import Integer
 from evo.lazy import Lazy, call, report
@@ -24,7 +24,7 @@ from evo.run import prepare
 from evo.runtime import Runtime
 from evo.schedule import Constant, Hyperbolic
 from evo.strategies.egg import EGG
-from evo.task import Evaluation
+from evo.task import Evaluation, Turn
 
 NOISES = [Integer(), Integer(3), Integer(4, 5, "sign"), Integer(1, 4, "sign")]
 KEYS = jax.random.split(jax.random.key(3), 6)
@@ -35,21 +35,28 @@ noises = pytest.mark.parametrize("noise", NOISES, ids=repr)
 
 
 @noises
-@pytest.mark.parametrize("shape", [(), (7,), (5, 16), (3, 8, 9), (40, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(7,), (3, 8, 9)], ids=str)
 def test_the_laws_of_noise_hold_exactly(noise, shape):
-    votes = jnp.array([1, -1, 0, 1, 1, -1], jnp.int32)
-    rows = [np.atleast_1d(np.asarray(noise.dense(key, shape))).astype(object) for key in KEYS]
-    if (factors := noise.factors(KEYS[0], shape)) is not None:
+    votes = np.array([1, -1, 0, 1, 1, -1], np.int32)
+
+    @jax.jit
+    def said(keys, votes):
+        dense = jax.vmap(lambda key: noise.dense(key, shape))(keys)
+        return dense, noise.factors(keys[0], shape), noise.total(keys, votes, shape)
+
+    rows, factors, total = said(KEYS, votes)
+    rows = np.asarray(rows).astype(object)
+    if factors is not None:
         a, b = (np.asarray(x).astype(object) for x in factors)
         assert_array_equal(a @ np.moveaxis(b, -1, -2), rows[0])
-    total = sum(int(v) * r for v, r in zip(votes, rows, strict=True))
-    assert_array_equal(np.atleast_1d(noise.total(KEYS, votes, shape)), total)
-    assert max(np.abs(r).max() for r in rows) <= noise.largest
+    assert_array_equal(total, np.tensordot(votes.astype(object), rows, 1))
+    assert np.abs(rows).max() <= noise.largest
 
 
 @noises
 def test_entries_have_mean_zero_and_the_spread_that_is_said(noise):
-    draws = jax.vmap(lambda key: noise.dense(key, (12, 11)))(jax.random.split(jax.random.key(0), 2000))
+    draw = jax.jit(jax.vmap(lambda key: noise.dense(key, (12, 11))))
+    draws = draw(jax.random.split(jax.random.key(0), 2000))
     draws = np.asarray(draws, np.float64).reshape(2000, -1)
     assert np.abs(draws.mean(0) / (draws.std(0) / 2000**0.5)).max() < 5
     square = draws**2
@@ -113,7 +120,7 @@ def twin(tree, carry, tokens, layers):
     return carry, scores
 
 
-@pytest.mark.parametrize(("noise", "fill"), [(Integer(), 16), (Integer(3), 127), (Integer(1, 4, "sign"), 60)], ids=repr)
+@pytest.mark.parametrize(("noise", "fill"), [(Integer(), 127), (Integer(3, 4, "sign"), 40)], ids=repr)
 def test_a_perturbed_member_is_its_big_integer_twin(noise, fill):
     """Weights up to saturation, both signs of a pair, a document that ends, and a state that is carried in."""
     model = Int8Recurrent(16, 2)
@@ -125,8 +132,9 @@ def test_a_perturbed_member_is_its_big_integer_twin(noise, fill):
     strategy = EGG(4, noise=noise)
     genome, _ = strategy.ask(jax.random.key(0), strategy.init(jax.random.key(0), params))
     score = jax.jit(lambda p: call(lambda p: model.score(p, carry, tokens, 0), p))
+    made = jax.jit(lambda i: express(noise, params, member(genome, i)))
     for i in (0, 1):
-        lazy = express(noise, params, member(genome, i))
+        lazy = made(i)
         assert isinstance(lazy["embedding"], Lazy)
         assert isinstance(lazy["layers"]["1"]["mlp"]["up"], Lazy)
         want_carry, want = twin(lazy, carry, tokens.tolist(), 2)
@@ -139,9 +147,31 @@ def test_vectors_and_rows_saturate_and_never_wrap():
     center = {"w": jnp.full((16, 16), 126, jnp.int8), "b": jnp.full(64, -127, jnp.int8)}
     strategy = EGG(2)
     genome, _ = strategy.ask(jax.random.key(0), strategy.init(jax.random.key(0), center))
-    own = express_dense(strategy.noise, center, member(genome, 0))
+    own = jax.jit(lambda center: express_dense(strategy.noise, center, member(genome, 0)))(center)
     assert set(np.unique(own["w"])) <= set(range(110, 128))
     assert set(np.unique(own["b"])) <= set(range(-127, -110))
+
+
+def test_what_has_no_rule_for_whole_numbers_takes_the_rounded_leaf():
+    center = {"w": jax.random.randint(KEYS[1], (12, 10), -127, 128).astype(jnp.int8)}
+    strategy = EGG(2, noise=Integer(2))
+    genome, _ = strategy.ask(jax.random.key(0), strategy.init(jax.random.key(0), center))
+
+    def uses(params):
+        w = params["w"]
+        return (
+            w.astype(jnp.int32) * 3 + 1,
+            -w,
+            w.T[2],
+            w.astype(jnp.int32).sum(0),
+            jnp.concatenate([w, w]),
+            w.reshape(-1),
+        )
+
+    lazy = jax.jit(lambda: call(uses, express(strategy.noise, center, member(genome, 1))))()
+    dense = jax.jit(lambda: uses(express_dense(strategy.noise, center, member(genome, 1))))()
+    assert not np.array_equal(dense[5], center["w"].reshape(-1))
+    jax.tree.map(assert_array_equal, lazy, dense)
 
 
 def test_golden():
@@ -171,61 +201,46 @@ def test_it_is_the_float_model_up_to_rounding():
     params = recurrent.weights(jax.random.key(0), 256, 64, 1)
     whole = Int8Recurrent(64).init(jax.random.key(0), 256)
     tokens = jax.random.randint(jax.random.key(1), (400,), 0, 256)
-    exact = Recurrent(64).score(params, Recurrent(64).start(), tokens, 0)[1]
-    rounded = Int8Recurrent(64).score(whole, Int8Recurrent(64).start(), tokens, 0)[1] / 16
-    assert np.corrcoef(exact, rounded)[0, 1] > 0.9
+    score = jax.jit(lambda model, params: model.score(params, model.start(), tokens, 0)[1], static_argnums=0)
+    assert np.corrcoef(score(Recurrent(64), params), score(Int8Recurrent(64), whole))[0, 1] > 0.9
 
 
 # the update -------------------------------------------------------------------------------------------------------
 
 
 def test_weights_move_as_the_formula_says():
-    center = Int8Recurrent(16).init(jax.random.key(0), 256)
+    shapes = {"w": (16, 24), "b": (9,)}
+    center = {name: jax.random.randint(KEYS[0], x, -127, 128).astype(jnp.int8) for name, x in shapes.items()}
     strategy = EGG(16, share=Constant(0.3), noise=Integer(2))
     state = strategy.init(jax.random.key(0), center)
     genome, trial = strategy.ask(jax.random.key(5), state)
     fitness = jnp.array([5, 3, 1, 1, -9, -8, 0, 7, 2, 1, 4, 4, 8, 0, 1, 0], jnp.int32)
-    after, info = strategy.tell(Runtime(), state, genome, Evaluation(fitness))
+    after, info = jax.jit(lambda *a: strategy.tell(Runtime(), *a))(state, genome, Evaluation(fitness))
     votes = [1, 0, -1, -1, 1, 0, 1, 1]
     assert trial.tolist() == [i // 2 for i in range(16)]
     assert int(info["ties"]) == 2
     least = round(1.0364334 * 256) * round(16 * 6**0.5) // 64 * round(strategy.noise.spread) // 64  # Phi^-1(0.85)
     moved = 0
-    unit = jax.tree.map(lambda x: x.astype(jnp.int8) * 0, center)
-    for path in (("embedding",), ("head",), ("layers", "0", "mlp", "up"), ("layers", "0", "gru", "bias"), ("norm",)):
-        at = lambda tree: np.asarray(cut(tree, path)).astype(object)  # noqa: B023, E731
-        z = sum(v * noise_of(strategy, unit, genome, 2 * k, path) for k, v in enumerate(votes) if v)
-        want = np.clip(at(center) + np.sign(z) * (np.abs(z) >= least), -127, 127)
-        assert_array_equal(at(after.center), want)
-        moved += int((want != at(center)).sum())
-    assert 0 < moved < int(info["moved"]) < 13_000
-
-
-def cut(tree, path):
-    for name in path:
-        tree = tree[name]
-    return tree
-
-
-def noise_of(strategy, zero, genome, i, path):
-    """E of one pair, by the noise's own slow twin."""
-    from evo.express import own_keys, plan
-
-    leaves = plan(strategy.noise, zero).leaves
-    keys = own_keys(leaves, member(genome, i).key)
-    which = [leaf.path for leaf in leaves].index("/".join(path))
-    leaf = cut(zero, path)
-    return np.asarray(leaves[which].noise.dense(keys[0, which], leaf.shape)).astype(object)
+    leaves = plan(strategy.noise, center).leaves
+    keys = own_keys(leaves, genome.key[:, 0])
+    for i, leaf in enumerate(leaves):
+        dense = jax.jit(jax.vmap(lambda key, shape=shapes[leaf.path]: strategy.noise.dense(key, shape)))(keys[:, i])
+        z = np.tensordot(np.array(votes, object), np.asarray(dense).astype(object), 1)
+        old = np.asarray(center[leaf.path]).astype(object)
+        want = np.clip(old + np.sign(z) * (np.abs(z) >= least), -127, 127)
+        assert_array_equal(after.center[leaf.path], want)
+        moved += int((want != old).sum())
+    assert 0 < moved == int(info["moved"]) < 393
 
 
 def test_by_chance_the_share_that_is_asked_moves():
     center = {"w": jnp.zeros((64, 64), jnp.int8)}
-    for noise in (Integer(), Integer(2, 5), Integer(1, 4, "sign")):
+    for noise in (Integer(2, 5), Integer(1, 4, "sign")):
         strategy = EGG(512, share=0.25, noise=noise)
         state = strategy.init(jax.random.key(0), center)
         genome, _ = strategy.ask(jax.random.key(1), state)
         luck = jax.random.randint(jax.random.key(2), (512,), 0, 1000)
-        _, info = strategy.tell(Runtime(), state, genome, Evaluation(luck))
+        _, info = jax.jit(lambda *a, s=strategy: s.tell(Runtime(), *a))(state, genome, Evaluation(luck))
         assert abs(int(info["moved"]) / 4096 - 0.25) < 0.06  # entries of rank 1 aren't quite independent
 
 
@@ -297,19 +312,19 @@ def test_every_matrix_stays_lazy():
     assert report(task()).dense == ()
 
 
-def test_it_resumes_to_the_very_same_bits_whatever_the_layout(tmp_path):
-    whole = run(9, chunk=48)
-    run(5, out=tmp_path, checkpoint_every=2)
-    resumed = run(9, out=tmp_path, checkpoint_every=2, devices=2)
+def test_it_resumes_to_the_very_same_bits_and_a_member_scores_what_it_did(tmp_path):
+    whole = run(6)
+    run(3, out=tmp_path, checkpoint_every=2)
+    resumed = run(6, out=tmp_path, checkpoint_every=2)
     jax.tree.map(assert_array_equal, resumed.state, whole.state)
     jax.tree.map(assert_array_equal, resumed.task_state, whole.task_state)
     opened = evo.open(tmp_path, task=task())
-    strategy, state = opened.strategy, opened.task_state(7)
-    params = express(strategy.noise, strategy.bases(opened.strategy_state(7)), member(opened.genome(7), 3))
-    again = call(task().evaluate, params, state, evo.task.Turn(KEYS[0], jnp.int32(1)))
-    assert int(again.fitness) == int(opened.fitness(7)[3])
+    strategy, state = opened.strategy, opened.task_state(5)
+    params = express(strategy.noise, strategy.bases(opened.strategy_state(5)), member(opened.genome(5), 3))
+    again = jax.jit(lambda params, turn: call(task().evaluate, params, state, turn))
+    assert int(again(params, Turn(KEYS[0], jnp.int32(1))).fitness) == int(opened.fitness(5)[3])
 
 
 def test_it_learns():
-    metrics = run(60).metrics
-    assert metrics["mean"][-5:].mean() > metrics["mean"][:3].mean() + 1.0  # bits per byte
+    fitness = run(60, checkpoint_every=60).metrics["mean"]
+    assert fitness[-5:].mean() > fitness[:3].mean() + 1.0  # bits per byte

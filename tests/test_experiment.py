@@ -9,7 +9,7 @@ from evo.experiment import difference, dump, load, parse
 from evo.express import ByPath
 from evo.noise import Frozen, Gaussian, LowRank
 from evo.registry import FAMILIES, describe, missing
-from evo.schedule import Constant, Cosine, Exponential, Linear, at
+from evo.schedule import Constant, Cosine, Exponential, Hyperbolic, Linear, at
 
 SMALL = "task: {kind: sphere, dim: 4}\nstrategy: {kind: eggroll, population: 8}\n"
 
@@ -166,6 +166,7 @@ SCHEDULES = {  # value at generation 0, 1, 4 and 100
     Linear(1.0, 0.0, 4): (1.0, 0.75, 0.0, 0.0),
     Exponential(1.0, 0.5, 0.1): (1.0, 0.5, 0.1, 0.1),
     Cosine(3.0, 2, 1.0): (3.0, 2.0, 1.0, 1.0),
+    Hyperbolic(1.0, 0.25): (1.0, 0.8, 0.5, 1 / 26),
     0.25: (0.25, 0.25, 0.25, 0.25),
 }
 

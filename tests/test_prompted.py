@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import evo
 from evo.envs.language import verify
 from evo.envs.language.generate import Completions
 from evo.envs.language.prompted import Prompted
 from evo.envs.language.questions import GSM8K, JSONL, Countdown
 from evo.envs.language.reward import Match, Traced, Verified, judged, total
+from evo.express import ByPath
+from evo.genome import Genome
+from evo.noise import Frozen, Gaussian
+from evo.runtime import Runtime
+from evo.strategies.es import EGGROLL
+from evo.task import Turn
 
 KEY = jax.random.key(0)
 COUNTDOWN = [  # completion, whether it reaches 98 with 44 19 35
@@ -110,7 +117,7 @@ def test_questions_from_files(tmp_path):
         with pytest.raises(ValueError, match=message):
             GSM8K(str(path)).all()
     path.write_text('{"question": "q", "answer": "2"}')
-    with pytest.raises(ValueError, match=r"answer 1: wanted a number after ####; got '2'"):
+    with pytest.raises(ValueError, match="line 1: the answer has no number after ####; got '2'"):
         GSM8K(str(path)).all()
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="can't be read as UTF-8"):
@@ -135,7 +142,7 @@ def test_rewards_on_the_device_and_on_the_host():
     rows = jnp.array([next(i for i, q in enumerate(asked.questions) if q == ("7+12=", "19"))] * 5)
     said = written(task, "19", "19 ", "9", "12", "1999")
     assert_array_equal(Match().scores(asked, rows, said), [1, 0, 0, 0, 0])
-    assert_allclose(Match(partial=0.3).scores(asked, rows, said), [1, 0.2, 0, 0.2, 0.2], atol=1e-6)
+    assert_allclose(Match(partial=0.3).scores(asked, rows, said), [1, 0.2, 0.1, 0.2, 0.2], atol=1e-6)
     both = jax.jit(lambda rows, said: total((Match(2.0), Verified("exact", 0.5)), asked, rows, said))
     assert_array_equal(both(rows, said), [2.5, 0.5, 0, 0, 0])
     assert_array_equal(Traced(f"{__file__}:digits").scores(asked, rows, said), [2, 2, 1, 2, 4])
@@ -144,3 +151,69 @@ def test_rewards_on_the_device_and_on_the_host():
     assert_array_equal(want, [[1, 1, 0, 0, 0]])
     with pytest.raises(ValueError, match="unknown verifier 'exat'; the nearest known one is 'exact'"):
         Verified("exat")
+
+
+def test_host_rewards_are_called_for_every_member_in_any_layout():
+    """Members of a group share prompts, pairs share what they draw, and a chunk changes nothing."""
+    task = Prompted(prompts=3, rewards=(Verified("arithmetic"), Match(0.5)), temperature=1.0, tries=2)
+    params, state = task.init(KEY)
+    keys = jax.vmap(lambda i: Turn(jax.random.fold_in(KEY, i // 2), i // 2))(jnp.arange(4))
+    genome = Genome(jax.random.split(KEY, 4)[:, None], jnp.zeros((4, 1)))
+
+    def run(chunk):
+        judge = lambda params, key: task.evaluate(params, state, key)  # noqa: E731
+        return jax.jit(lambda p: Runtime(chunk=chunk).map(judge, Gaussian(), p, genome, keys))(params)
+
+    whole, cut = run(None), run(3)
+    assert_array_equal(whole.fitness, cut.fitness)
+    assert_array_equal(whole.fitness[0::2], whole.fitness[1::2])  # no noise, and the same luck
+    assert whole.aux["steps"].min() >= 6
+
+
+def test_a_run_logs_what_is_measured(tmp_path):
+    """Held-out reward, pass@1 and length by our own count; distance, KL and moved from nothing to something."""
+    task = Prompted(prompts=4, judged=80, rewards=(Match(partial=0.3),))
+    params, state = task.init(KEY)
+    start = task.measure(params, params, state, KEY)
+    rows = jnp.arange(320, 400)
+    _, said = task.answered(params, rows, KEY, tries=1)
+    texts = [task.model.tokens.decode([int(t) for t in row if t]) for row in np.asarray(said.tokens)]
+    right = [text == question.answer for text, question in zip(texts, task.questions.all()[320:], strict=True)]
+    assert 0.05 < np.mean(right) < 0.5
+    assert_allclose(start["pass_1"], np.mean(right))
+    assert_allclose(start["length"], np.mean(np.asarray(said.length)))
+    assert [float(start[name]) for name in ("kl", "distance", "moved")] == [0, 0, 0]
+    noise = ByPath((("embed", Frozen()), ("**norm*", Frozen())))
+    strategy = EGGROLL(8, sigma=0.05, lr=0.01, noise=noise, shaping="group_mean", group=4)
+    result = evo.run(task, None, strategy, generations=2, eval_every=2, eval_episodes=2, out=tmp_path / "r")
+    last = {name: column[-1] for name, column in result.metrics.items()}
+    assert 0 < last["kl"] < 1 > last["moved"] > 0 < last["distance"]
+    assert_array_equal(result.solution["embed"], params["embed"])
+    moved = sum(float((result.solution["layers"][x] != params["layers"][x]).sum()) for x in params["layers"])
+    assert_allclose(last["moved"], moved / sum(x.size for x in jax.tree.leaves(params)), rtol=1e-5)
+
+
+def test_pass_at_k_is_the_best_of_the_tries():
+    task = Prompted(prompts=5, tries=3, temperature=1.0)
+    params, state = task.init(KEY)
+    turn = Turn(KEY, jnp.int32(0))
+    pick, write = jax.random.split(KEY)
+    rows = jax.random.choice(pick, 320, (5,), replace=False)
+    scores, _ = task.answered(params, rows, write)
+    assert scores.shape == (5, 3)
+    assert task.evaluate(params, state, turn).fitness == scores.max(1).mean()
+
+
+WRONG = [
+    ({"tries": 2}, "all alike at temperature 0"),
+    ({"prompts": 0}, "`prompts` is at least 1; got 0"),
+    ({"held_out": 1.0}, "between 0 and 1; got 1.0"),
+    ({"prompts": 350}, "leaves 320 to train on and 80 to judge by; wanted at least 350"),
+    ({"new": 40}, "context is 32. Generate at most 26"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), WRONG)
+def test_what_cannot_be_is_told(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Prompted(**settings)

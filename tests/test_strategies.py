@@ -12,6 +12,7 @@ import evo
 from evo.archive import Grid
 from evo.engine import settle
 from evo.envs import TASKS
+from evo.noise import Gaussian
 from evo.registry import resolve
 from evo.schedule import Hyperbolic
 from evo.strategies import STRATEGIES
@@ -25,6 +26,7 @@ from evo.strategies.map_elites import MapElites
 from evo.strategies.novelty_es import NoveltyES
 from evo.strategies.novelty_ga import NoveltyGA
 from evo.strategies.qd import QD
+from evo.strategies.qzo import QZO
 from evo.strategies.random_search import RandomSearch
 
 GOAL = jnp.array([[1.0, -0.5, 0.25, 0.75], [-1.0, 0.5, 2.0, -0.25]])  # no symmetry a flipped sign could hide in
@@ -42,6 +44,7 @@ TABLE = {  # the strategy, its generations (20,000 evaluations at most), and the
     "qd": (QD(Grid((8, 8), ((-2.0, 2.0),) * 2), (IsoLine(64, 0.1), CMA(2, 32, 0.3)), looks=4), 100, -0.5),
     "evosax": (Evosax("CMA_ES", population=32), 60, -0.1),
     "evosax, population-based": (Evosax("DifferentialEvolution", population=64), 100, -0.1),
+    "qzo": (QZO(64, epsilon=0.1, lr=0.1, noise=Gaussian()), 60, -0.1),
     "random_search": (RandomSearch(256, sigma=0.5), 60, -3.0),
     "egg": (EGG(64, share=Hyperbolic(1.0, 0.05), horizon=100), 60, -0.1),
 }

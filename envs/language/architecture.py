@@ -22,7 +22,7 @@ ACTIVATIONS = {
 }
 
 
-def architecture(config: Config) -> Any:
+def architecture(config: Config) -> Decoder | RWKV7:
     """The model of a config.json. Raises on a family, or a setting of one, that isn't known here."""
     family = config.get("model_type")
     if family not in FAMILIES:
@@ -133,7 +133,7 @@ def activation(name: str) -> Any:
     return ACTIVATIONS[name]
 
 
-FAMILIES: dict[str, Callable[[Config], Any]] = {
+FAMILIES: dict[str, Callable[[Config], Decoder | RWKV7]] = {
     "llama": llama_like,
     "mistral": llama_like,
     "qwen2": llama_like,

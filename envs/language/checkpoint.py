@@ -14,8 +14,11 @@ import ml_dtypes
 import numpy as np
 
 from evo.envs.language.architecture import architecture
-from evo.envs.language.causal import Causal
+from evo.envs.language.decoder import Decoder
+from evo.envs.language.gptq import GPTQ, gptq_of, stacked
 from evo.envs.language.layout import LAYOUTS, Entry
+from evo.envs.language.quantised import dequantised
+from evo.envs.language.rwkv7 import RWKV7
 from evo.envs.language.shards import Shards, read_json, write
 
 FLOATS = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
@@ -37,7 +40,7 @@ class Checkpoint(NamedTuple):
     """A language model as it is kept in a folder."""
 
     config: dict[str, Any]  # config.json
-    model: Causal
+    model: Decoder | RWKV7
     params: dict[str, Any]
 
 
@@ -54,16 +57,19 @@ def load(folder: str | Path, dtype: str | None = None) -> Checkpoint:
         raise ValueError(f"`dtype` is {', '.join(NAMES.values())} or left out; got {dtype!r}.")
     config = read_json(folder / "config.json")
     model = architecture(config)
-    shards = Shards(folder)
+    shards, gptq = Shards(folder), gptq_of(config)
     entries = LAYOUTS[config["model_type"]](model)
-    found = {e.leaf: fetched(shards, e, getattr(model, "layers", 0), dtype) for e in entries}
+    found = {e.leaf: fetched(shards, e, model.layers, dtype, gptq) for e in entries}
     return Checkpoint(config, model, nested(found))
 
 
-def fetched(shards: Shards, entry: Entry, layers: int, dtype: str | None) -> jax.Array:
+def fetched(shards: Shards, entry: Entry, layers: int, dtype: str | None, gptq: GPTQ | None) -> Any:
     """One leaf, its layers stacked."""
-    numbers = range(layers) if entry.leaf.startswith("layers/") else (0,)
-    rows = [_row(shards, entry, i) for i in numbers]
+    own = range(layers) if entry.leaf.startswith("layers/") else range(1)
+    stem = entry.tensor.removesuffix(".weight")
+    if gptq and entry.flip and f"{stem}.qweight".format(0) in shards:
+        return stacked([gptq.read(shards, stem.format(i), (entry.shape[0], entry.shape[1])) for i in own])
+    rows = [_row(shards, entry, i) for i in own]
     whole = np.stack(rows) if entry.leaf.startswith("layers/") else rows[0]
     return jnp.asarray(whole, None if dtype is None else jnp.dtype(dtype))
 
@@ -83,10 +89,12 @@ def _row(shards: Shards, entry: Entry, layer: int) -> np.ndarray:
 def save(folder: str | Path, config: dict[str, Any], params: dict[str, Any], beside: str | Path | None = None):
     """Write a folder that Transformers loads: config.json, safetensors, and the tokenizer of the folder `beside`.
 
-    The weights keep their dtype. Raises where the parameters aren't those of the config's model.
+    The weights keep their dtype; quantised ones are written as matrices again, of the embedding's dtype. Raises where
+    the parameters aren't those of the config's model.
     """
     folder = Path(folder)
-    model = architecture(config)
+    config = {name: value for name, value in config.items() if name != "quantization_config"}
+    model, params = architecture(config), dequantised(params, params["embed"].dtype)
     shapes = jax.tree.map(lambda x: tuple(x.shape), params)
     if shapes != model.shapes():
         raise ValueError(
@@ -96,7 +104,7 @@ def save(folder: str | Path, config: dict[str, Any], params: dict[str, Any], bes
     dtype = NAMES.get(np.dtype(params["embed"].dtype))
     text = json.dumps({**config, "dtype": dtype}, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    write(folder, tensors(LAYOUTS[config["model_type"]](model), params, getattr(model, "layers", 0)))
+    write(folder, tensors(LAYOUTS[config["model_type"]](model), params, model.layers))
     for glob in BESIDE if beside is not None else ():
         for file in Path(str(beside)).glob(glob):
             shutil.copyfile(file, folder / file.name)

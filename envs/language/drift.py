@@ -29,4 +29,4 @@ def divergence(
     """KL(start || now) of the next token in nats, mean over the real positions: what was known and is said no more."""
     before, now = (jax.nn.log_softmax(logits_of(model, p, tokens, real)) for p in (start, params))
     each = (jnp.exp(before) * (before - now)).sum(-1)
-    return (each * real).sum() / real.sum()
+    return jnp.where(real, each, 0.0).sum() / real.sum(dtype=jnp.float32)

@@ -19,6 +19,7 @@ from evo.envs.language.recurrent import check, weights
 
 ONE = 16
 WIDTHS = (16, 64, 256, 1024)
+TOKENS = 1024  # of a vocabulary: the sum of so many EXP2 is below 2^31
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Int8Recurrent:
         return 1 / ONE
 
     def init(self, key, vocabulary):
+        if vocabulary > TOKENS:
+            raise ValueError(
+                f"int32 holds the likelihood of at most {TOKENS} tokens; got {vocabulary}. Use bytes, `recurrent` or "
+                "`transformer`."
+            )
         fixed = lambda x: jnp.clip(jnp.round(ONE * x), -127, 127).astype(jnp.int8)  # noqa: E731
         return jax.tree.map(fixed, weights(key, vocabulary, self.width, self.layers))
 

@@ -62,6 +62,8 @@ class Text:
     def __post_init__(self):
         if self.length < 1 or self.sequences < 1:
             raise ValueError(f"`length` and `sequences` are at least 1; got {self.length} and {self.sequences}.")
+        if self.end and not self.tokenizer:
+            raise ValueError(f"`end` is a token of the `tokenizer` file; bytes end with 0, so leave {self.end!r} out.")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"`held_out` is a share of the text, at least 0 and below 1; got {self.held_out}.")
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from evo.envs.language.causal import check_vocabulary
 from evo.envs.language.checkpoint import Checkpoint, load
+from evo.envs.language.quantised import quantised
 from evo.envs.language.tokens import Tokenizer, tokenizer
 
 TINY = Path(__file__).parent / "tiny"  # what `folder` is where it is left out: see examples/imitate.py
@@ -18,20 +19,27 @@ TINY = Path(__file__).parent / "tiny"  # what `folder` is where it is left out: 
 class Pretrained:
     """A language model from a Hugging Face folder.
 
-    `folder` left out is the tiny model that ships: 33,000 weights that add, badly. `dtype` left out is the file's.
+    `folder` left out is the tiny model that ships: 10,000 weights that add, badly. `dtype` left out is the file's.
     `tokenizer` is a `tokenizers` JSON file; left out it is the folder's tokenizer.json, or bytes if it has none.
+    `bits` 8 or 4 quantises the layers' matrices, `group` inputs to a scale (0: a channel); `relative` adds gains, noise
+    on which is relative to the scale.
     """
 
     folder: str = ""
     dtype: Literal["", "float32", "bfloat16", "float16"] = ""
     tokenizer: str = ""
+    bits: Literal[0, 4, 8] = 0
+    group: int = 0
+    relative: bool = False
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The model and its weights. Raises as `load` does, and where the tokenizer knows tokens that it doesn't."""
         found = load(self.folder or TINY, self.dtype or None)
         check_vocabulary(self.tokens.vocabulary, found.model)
-        return found
+        if not self.bits:
+            return found
+        return found._replace(params=quantised(found.params, self.bits, self.group, self.relative))
 
     @cached_property
     def tokens(self) -> Tokenizer:

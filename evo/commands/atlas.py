@@ -73,7 +73,7 @@ def pictures(shown: list[Exhibit], out: Path) -> list[Path]:
     if len(data.bounds) > 2:
         parallel(data, out / "archive-parallel.png")
         written.append(out / "archive-parallel.png")
-    if data.past is not None and (data.shape or len(data.bounds) <= 2):
+    if data.past is not None and (data.shape or (data.centroids is not None and len(data.bounds) <= 2)):
         growth(data, out / "archive.gif")
         written.append(out / "archive.gif")
     return written
@@ -116,6 +116,7 @@ def followed(run: Run, shown: Exhibit, cells: list[int], looks: int) -> Exhibit:
     import jax
 
     from evo.checkpoint import flatten
+    from evo.commands.look import drawn, filmed
 
     cells = [cell for cell in cells if np.isfinite(shown.data.fitness[cell])]
     if not cells:
@@ -123,9 +124,7 @@ def followed(run: Run, shown: Exhibit, cells: list[int], looks: int) -> Exhibit:
     archive = run.archive()
     rows = {cell: jax.tree.map(lambda rows, c=cell: rows[c], archive.rows) for cell in cells}
     films: dict[int, Any] = {}
-    if hasattr(run.task, "scene"):
-        from evo.commands.look import filmed
-
+    if drawn(run.task):
         films = {cell: filmed(run, params) for cell, params in rows.items()}
     numbers = {} if films else {c: np.concatenate([x.ravel() for x in flatten(p).values()]) for c, p in rows.items()}
     return shown._replace(episodes=films, scores=scored(run, archive, cells, looks), numbers=numbers)
@@ -166,7 +165,11 @@ def described(run: Run) -> dict[str, str]:
     kinds = [x.get("kind", "") if isinstance(x, dict) else str(x) for x in (task, strategy)]
     env = f" {task['env']}" if isinstance(task, dict) and "env" in task else ""
     evaluations = run.metrics["evaluations"][-1] if len(run.metrics.get("evaluations", ())) else 0
-    return {
+    fuse = run.config.get("fuse") or 1
+    skips = (
+        {"fused": f"by {fuse}: who came and went within isn't told, so lines may skip ancestors"} if fuse > 1 else {}
+    )
+    return skips | {
         "task": kinds[0] + env,
         "strategy": kinds[1],
         "generations": f"{run.generations:,}",

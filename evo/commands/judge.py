@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -59,8 +60,14 @@ def judge(run: Run, episodes: int) -> np.ndarray:
     import jax
 
     from evo.engine import judge as judge_of
+    from evo.host import Host, HostTask, alone
     from evo.task import unit_of
 
+    if isinstance(run.task, HostTask):
+        with closing(run.task.open(Host(getattr(run.strategy, "noise", None), run.engine.runtime))) as judged:
+            return np.asarray(
+                judged(alone(run.solution(), fresh(run, episodes)), run.task_state())[0].fitness, np.float64
+            )
     one = judge_of(run.task, run.task_state())
     scores = jax.jit(lambda params, keys: jax.vmap(lambda key: one(params, key).fitness)(keys))
     return np.asarray(scores(run.solution(), fresh(run, episodes)), np.float64) * unit_of(run.task)

@@ -13,6 +13,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from evo.registry import nearest
+from evo.view.scene import Film
 from evo.view.statistics import Statistic
 
 if TYPE_CHECKING:
@@ -231,11 +232,19 @@ def filmed(run: Run, params: Any, episode: int = 0) -> Any:
     """One episode as a scene or a film; each `episode` has luck of its own. Raises where the task can't be drawn."""
     import jax
 
-    if not hasattr(run.task, "scene"):
+    if not drawn(run.task):
         kind = run.config["task"].get("kind", "this task")
         raise ValueError(f"{run.path}: {kind} has nothing to film; tasks that do have a `scene`, such as brax and arm.")
     key = jax.random.fold_in(jax.random.key(run.config["seed"]), REPLAY)
-    return run.task.scene(params, task_state(run), jax.random.fold_in(key, episode) if episode else key)
+    task: Any = run.task
+    hook = task.scene if hasattr(task, "scene") else task.film
+    shown = hook(params, task_state(run), jax.random.fold_in(key, episode) if episode else key)
+    return Film(shown.frames, shown.dt, *shown[2:]) if hasattr(shown, "frames") else shown
+
+
+def drawn(task: Any) -> bool:
+    """Whether the task's episodes can be seen: it has a `scene` (bodies, or pictures) or a `film` (pictures)."""
+    return hasattr(task, "scene") or hasattr(task, "film")
 
 
 def task_state(run: Run) -> Any:

@@ -6,6 +6,7 @@ Axes: `n` elites, `c` cells, `d` descriptor, `e` episodes.
 from __future__ import annotations
 
 import csv
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,7 +66,10 @@ def judged(run: Run, archive: Any, rows: np.ndarray, episodes: int, console: Con
     import jax.numpy as jnp
 
     from evo.engine import judge
+    from evo.host import HostTask
 
+    if isinstance(run.task, HostTask):
+        return judged_outside(run, archive, rows, episodes)
     one, (key, *_) = judge(run.task, run.task_state()), fresh(run, 1)
 
     def elite(pair):
@@ -88,6 +92,31 @@ def judged(run: Run, archive: Any, rows: np.ndarray, episodes: int, console: Con
     bar = track(padded, "elites", console=console, disable=not console.is_terminal, transient=True)
     found = [jax.device_get(compiled(picked(index))) for index in bar]
     return Seen(*(np.concatenate(x)[: len(rows)] for x in zip(*found, strict=True)))
+
+
+def judged_outside(run: Run, archive: Any, rows: np.ndarray, episodes: int) -> Seen:
+    """`judged` in worlds on the host."""
+    import jax
+    import jax.numpy as jnp
+
+    from evo.genome import Genome
+    from evo.host import Host, Members
+
+    (key, *_), index = fresh(run, 1), np.repeat(rows, episodes)
+    luck = jax.vmap(lambda row, i: jax.random.fold_in(jax.random.fold_in(key, row), i))(
+        jnp.asarray(index), jnp.tile(jnp.arange(episodes), len(rows))
+    )
+    genome = Genome(luck[:, None][:, :0], jnp.zeros((len(index), 0)), jnp.asarray(index)[:, None])
+    with closing(run.task.open(Host(getattr(run.strategy, "noise", None), run.engine.runtime))) as judge:
+        said, _ = judge(Members(archive.rows, genome, luck), run.task_state())
+    fitness = np.asarray(said.fitness, float).reshape(len(rows), episodes)
+    place = np.asarray(said.descriptor, float).reshape(len(rows), episodes, -1)
+    ok = np.isfinite(fitness) & np.isfinite(place).all(-1)
+    share = ok / np.maximum(ok.sum(1, keepdims=True), 1)
+    mean = (share * np.where(ok, fitness, 0)).sum(1)
+    variance = (share * np.where(ok, fitness - mean[:, None], 0) ** 2).sum(1)
+    where = (share[..., None] * np.where(ok[..., None], place, 0)).sum(1)
+    return Seen(ok.sum(1), np.where(ok.any(1), mean, np.nan), variance, where)
 
 
 def write(path: Path, rows: np.ndarray, reported: tuple, seen: Seen, said: list[Estimate]):

@@ -68,6 +68,19 @@ def checked(data: ArchiveData) -> ArchiveData:
     return data._replace(fitness=fitness, descriptor=descriptor, names=names)
 
 
+def alike(data: ArchiveData, other: ArchiveData):
+    """Raise ValueError unless the two archives have the same cells, so that they compare cell by cell."""
+    if data.shape != other.shape or data.bounds != other.bounds:
+        raise ValueError(
+            f"Two archives compare where they have the same cells; got shapes {data.shape} and {other.shape}, bounds "
+            f"{data.bounds} and {other.bounds}."
+        )
+    if data.shape is None and (
+        data.centroids is None or not np.array_equal(data.centroids, np.asarray(other.centroids))
+    ):
+        raise ValueError("Two archives compare where they have the same cells; the places of these differ.")
+
+
 def occupied(data: ArchiveData) -> Bool[np.ndarray, "c"]:
     """Which cells have an elite."""
     return np.isfinite(np.asarray(data.fitness, float))
@@ -140,6 +153,8 @@ def summary(data: ArchiveData) -> str:
     fit = fitness[np.isfinite(fitness)]
     score = (fit - data.offset).sum()
     share = 100 * len(fit) / len(fitness)
+    if not len(fit):
+        return f"coverage 0.0 % (0 of {len(fitness):,})"
     best = fit.max() + 0.0  # no -0
     return f"coverage {share:.1f} % ({len(fit):,} of {len(fitness):,})  ·  QD score {score:,.6g}  ·  best {best:.6g}"
 

@@ -133,7 +133,7 @@
         const from = parents(e);
         if (from.length) facts.append(evo.element("dt", { className: "wide", textContent: "parents" }), evo.element("dd", { className: "wide" }, ...from));
         again.replaceChildren(...(final && run.scores[e.cell] ? scored(run.scores[e.cell], e.fitness) : []));
-        family.replaceChildren(...(story.known ? lineage(line, row, page.choose) : []));
+        family.replaceChildren(...(story.known && run.past.fathers ? lineage(line, row, page.choose) : []));
         copies.replaceChildren(...commands(run.folder, e, final));
         play(e);
       },

@@ -51,7 +51,7 @@ def film(shown: Film) -> dict[str, Any]:
     """A film for the player: at most `FRAMES` pictures, made smaller where they are large, as WebP sheets."""
     from PIL import Image
 
-    shown = checked_film(shown)
+    told, shown = shown.reward is not None, checked_film(shown)
     count = len(shown.frames)
     kept = np.unique(np.linspace(0, count - 1, min(count, FRAMES)).round().astype(int))
     height, width = shown.frames.shape[1:3]
@@ -61,7 +61,8 @@ def film(shown: Film) -> dict[str, Any]:
     return {
         "title": shown.title,
         "times": array(kept * shown.dt),
-        "total": array(np.cumsum(np.nan_to_num(shown.reward))[kept]),
+        "total": array(np.cumsum(np.nan_to_num(np.asarray(shown.reward)))[kept]),
+        "told": told,
         "frame": list(size),
         "sheets": [_sheet(small[i : i + SHEET**2], size) for i in range(0, len(small), SHEET**2)],
         "across": SHEET,

@@ -68,7 +68,7 @@ def frames(
 ) -> Iterator[Image.Image]:
     """The pictures of an episode, one every 1/fps seconds of it (the nearest step; the last step is always shown)."""
     if isinstance(scene, Film):
-        yield from _pictures(checked_film(scene), width, height, fps)
+        yield from _pictures(scene, width, height, fps)
         return
     scene = checked(scene)
     where, floor = poses(scene), ground(scene)
@@ -119,11 +119,13 @@ def _pictures(film: Film, width: int, height: int, fps: float) -> Iterator[Image
     """A film's own pictures, whole in the middle of the frame."""
     from PIL import Image, ImageOps
 
-    total, last = np.cumsum(np.nan_to_num(film.reward)), len(film.frames) - 1
+    told, film = film.reward is not None, checked_film(film)
+    total, last = np.cumsum(np.nan_to_num(np.asarray(film.reward))), len(film.frames) - 1
     for i in range(int(np.ceil(last * film.dt * fps - 1e-6)) + 1):
         step = min(round(i / fps / film.dt), last)
         image = ImageOps.pad(Image.fromarray(film.frames[step]), (width, height), color=(250, 251, 252))
-        _caption(image, film.title, f"{step * film.dt:.1f} s    return {total[step]:.1f}" if last else "")
+        said = f"    return {total[step]:.1f}" if told else ""
+        _caption(image, film.title, f"{step * film.dt:.1f} s{said}" if last else "")
         yield image
 
 

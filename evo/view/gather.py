@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from evo.arrivals import Rows, kind
 from evo.view.archive import ArchiveData
 from evo.view.past import tenants
 
@@ -43,6 +44,8 @@ def told(run: Run) -> ArchiveData:
         fitness, descriptor = np.asarray(archive.fitness), np.asarray(archive.descriptor)
         columns: dict[str, np.ndarray] = {}
     else:
+        if getattr(run.strategy, "cells", cells) != cells:  # parents are rows of a deeper archive than is shown
+            rows = orphaned(rows)
         last = tenants(rows, cells.cells)
         fitness = np.where(last >= 0, rows["fitness"][last], np.float32(-np.inf))
         descriptor = np.where(last[:, None] >= 0, rows["descriptor"][last], 0)
@@ -54,6 +57,14 @@ def told(run: Run) -> ArchiveData:
     shape, centroids = getattr(cells, "shape", None), getattr(cells, "centroids", None)
     past = rows if len(rows) else None
     return ArchiveData(fitness, descriptor, shape, cells.bounds, names, centroids, columns, cells.offset, past)
+
+
+def orphaned(rows: Rows) -> Rows:
+    """The same arrivals, of whom no parents are told."""
+    found = np.zeros(len(rows), kind(rows["descriptor"].shape[1], 0))
+    for name in ("generation", "cell", "emitter", "fitness", "descriptor"):
+        found[name] = rows[name]
+    return found
 
 
 def cells_of(run: Run) -> Any:

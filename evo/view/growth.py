@@ -22,8 +22,8 @@ def growth(data: ArchiveData, path: str | Path, frames: int = 30, seconds: float
     data, path = checked(data), target(path, (".gif",))
     if data.past is None or not len(data.past):
         raise ValueError("A film of an archive needs its past, `ArchiveData.past`: see `evo.view.gathered`.")
-    if len(data.bounds) > 2 and data.shape is None:
-        raise ValueError(f"A film shows a grid, or at most 2 descriptors; got {len(data.bounds)} and no grid.")
+    if data.shape is None and (len(data.bounds) > 2 or data.centroids is None):
+        raise ValueError(f"A film shows a grid, or a CVT of at most 2 descriptors; got {len(data.bounds)} descriptors.")
     last = int(data.past["generation"][-1])
     moments = np.unique(np.linspace(0, last, min(frames, last + 1)).round().astype(int)).tolist()
     images = _indexed(list(_pictures(data, moments)))

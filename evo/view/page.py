@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from evo.arrivals import Rows, kind
 from evo.view import embed
-from evo.view.archive import ArchiveData, checked, occupied, places, summary
+from evo.view.archive import ArchiveData, alike, checked, occupied, places, summary
 from evo.view.past import kept, parents
 from evo.view.scene import Episode
 from evo.view.target import target
@@ -130,14 +130,8 @@ def _comparable(archives: list[ArchiveData]):
     """Raise unless the archives have the same cells."""
     if not 1 <= len(archives) <= 2:
         raise ValueError(f"A page shows one archive, or two side by side; got {len(archives)}.")
-    one, other = archives[0], archives[-1]
-    if one.shape != other.shape or one.bounds != other.bounds:
-        raise ValueError(
-            f"Two archives side by side have the same cells; got shapes {one.shape} and {other.shape}, bounds "
-            f"{one.bounds} and {other.bounds}."
-        )
-    if one.centroids is not None and not np.array_equal(one.centroids, np.asarray(other.centroids)):
-        raise ValueError("Two archives side by side have the same cells; the centroids of these differ.")
+    if len(archives) == 2:
+        alike(*archives)
 
 
 def _cells(data: ArchiveData) -> dict[str, Any]:

@@ -60,7 +60,8 @@
       if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
       const moment = reel.moment(time);
       painter.draw(moment, { angles, zoom, pan }, theme);
-      readout.textContent = reel.end ? time.toFixed(2) + " s · return " + evo.number(moment.total) : "fitness " + evo.number(moment.total);
+      const said = scene.told === false ? [] : [(reel.end ? "return " : "fitness ") + evo.number(moment.total)];
+      readout.textContent = [...(reel.end ? [time.toFixed(2) + " s"] : []), ...said].join(" · ");
       slider.value = time;
       canvas.dataset.time = time.toFixed(3);
     };

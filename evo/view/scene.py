@@ -44,7 +44,7 @@ class Film(NamedTuple):
 
     frames: UInt8[np.ndarray, "t h w 3"]
     dt: float  # seconds a step
-    reward: Float[np.ndarray, "t"]
+    reward: Float[np.ndarray, "t"] | None = None  # what came with each step, where that is known
     title: str = ""
 
 
@@ -85,7 +85,8 @@ def checked(scene: Scene) -> Scene:
 
 def checked_film(film: Film) -> Film:
     """The film with its rewards in float64. Raises ValueError for arrays that disagree, or no frame."""
-    frames, reward = np.asarray(film.frames), np.asarray(film.reward, float)
+    frames = np.asarray(film.frames)
+    reward = np.zeros(len(frames)) if film.reward is None else np.asarray(film.reward, float)
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or reward.shape != frames.shape[:1]:
         raise ValueError(
             f"A film has frames [t, h, w, 3] of uint8 and rewards [t]; got {frames.dtype} {frames.shape} and "

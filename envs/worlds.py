@@ -1,0 +1,104 @@
+"""Gymnasium's environments by id: made, looked into, and what to tell a user who lacks something."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import gymnasium
+from gymnasium.error import DependencyNotInstalled, Error
+
+from evo.envs.atari import Atari, playing
+from evo.envs.foreign import quiet
+
+
+@dataclass(frozen=True)
+class World:
+    """An environment to be made: its id ("CartPole-v1", or "module:Id-v0" for your own), the keyword arguments of
+    `gymnasium.make`, and for Atari games how their frames are treated."""
+
+    env: str
+    options: tuple[tuple[str, Any], ...] = ()
+    atari: Atari | None = None
+
+    def make(self, render: bool = False) -> Any:
+        """A new environment, without Gymnasium's checks of every step; to be looked at if `render`."""
+        with quiet():
+            options = dict(self.options) | ({"render_mode": "rgb_array"} if render else {})
+            if self.atari is not None:
+                return playing(self.env, self.atari, options)
+            return gymnasium.make(self.env, disable_env_checker=True, **options)
+
+
+def checked(env: str) -> str:
+    """The id, if Gymnasium knows it. Raises ValueError with the nearest id, or what to install."""
+    module, _, name = env.rpartition(":")
+    if name.startswith("ALE/"):
+        arcade()
+    try:
+        with quiet():
+            if module:
+                importlib.import_module(module)
+            gymnasium.spec(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{env}: there is no module {error.name!r}, which would register the env.") from None
+    except Error:
+        space = name.partition("/")[0]
+        known = [x for x in gymnasium.registry if "/" not in x or x.partition("/")[0] == space]
+        near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+        raise ValueError(
+            f"unknown Gymnasium env {env!r}; the nearest known one is {near!r}. Your own is 'module:Id-v0'."
+        ) from None
+    return env
+
+
+def arcade():
+    """Register the Atari games. Raises where they aren't installed."""
+    if importlib.util.find_spec("ale_py") is None:
+        raise ValueError(
+            "Atari games need the package ale_py, which isn't installed; run: pip install 'evo-engine[atari]'"
+        )
+    with quiet():
+        ale = importlib.import_module("ale_py")
+        ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)
+        gymnasium.register_envs(ale)
+
+
+@cache
+def look_into(world: World) -> tuple[gymnasium.Space, gymnasium.Space]:
+    """The observation space and the action space of a world. Raises where it can't be made."""
+    env = attempt(world.make, world.env)
+    found = env.observation_space, env.action_space
+    env.close()
+    return found
+
+
+def attempt(make: Callable[[], Any], name: str) -> Any:
+    """A new environment; ValueError with one sentence where a package or an option is at fault."""
+    try:
+        return make()
+    except (DependencyNotInstalled, ImportError) as error:
+        raise ValueError(_missing(name, str(error))) from None
+    except (TypeError, Error) as error:
+        raise ValueError(f"{name} can't be made: {error}") from None
+
+
+def _missing(name: str, said: str) -> str:
+    """What to install, from what Gymnasium says is missing."""
+    known = {"box2d": "box2d", "mujoco": "mujoco", "ale": "atari", "pygame": "box2d"}
+    extra = next((extra for word, extra in known.items() if word in said.lower()), None)
+    wanted = f"'evo-engine[{extra}]'" if extra else "what it names"
+    return f"{name} needs a package that isn't installed ({said.splitlines()[0]}); run: pip install {wanted}"
+
+
+def drawing(env: str) -> str:
+    """What to do about a world that can't be drawn."""
+    spec = gymnasium.spec(env.rpartition(":")[2])
+    if "mujoco" in str(spec.entry_point):
+        return " Set MUJOCO_GL=egl (or osmesa), which needs the system's libegl1 (or libosmesa6)."
+    return " Classic control needs: pip install 'evo-engine[classic]'" if "classic" in str(spec.entry_point) else ""

@@ -1,0 +1,300 @@
+"""Host tasks: worlds that JAX can't see. A member's fitness is its own: no slot, chunk or neighbour is in it."""
+
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from numpy.testing import assert_allclose, assert_array_equal
+from scorers import distance, lucky
+
+import evo
+from evo.cli import main
+from evo.engine import settle
+from evo.envs.gymnasium import Gymnasium, drawn
+from evo.envs.moments import Moments
+from evo.envs.networks import GRU, MLP
+from evo.express import express_dense
+from evo.genome import member
+from evo.host import Host, Scorer, everyone
+from evo.noise import Gaussian
+from evo.random import fold_in
+from evo.runtime import Runtime
+from evo.strategies.deep_ga import DeepGA
+from evo.strategies.es import EGGROLL, ES
+from evo.strategies.map_elites import MapElites
+from evo.strategies.random_search import RandomSearch
+
+SMALL, TINY = MLP((8,)), EGGROLL(population=12, sigma=0.3, lr=0.1)
+
+
+def deaf(seconds):
+    """Hang where no signal is heard, as code outside of Python does."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    time.sleep(seconds)
+
+
+class Drift(gymnasium.Env):
+    """A point that drifts, and is pushed; it sees where it is, and which way the wind blows. If
+    `faulty`, half of its episodes, told by their seeds, fail at the third step, in one of four ways."""
+
+    metadata = {"render_fps": 10}  # noqa: RUF012
+    kinds = {  # noqa: RUF012
+        "box": (spaces.Box(-2.0, 3.0, (2,)), lambda a: a),
+        "choice": (spaces.Discrete(3, start=-1), lambda a: np.array([a, 0.0])),
+        "choices": (spaces.MultiDiscrete([2, 3]), lambda a: np.asarray(a) - np.array([0.5, 1.0])),
+    }
+
+    def __init__(self, kind="box", faulty=False, deadly=False, render_mode=None):
+        self.action_space, self.push = self.kinds[kind]
+        self.faulty, self.render_mode, self.faults = faulty, render_mode, DEADLY if deadly else FAULTS
+        self.observation_space = spaces.Dict({"place": spaces.Box(-9, 9, (2,)), "wind": spaces.Discrete(3)})
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.fault, self.time = seed % 8 if self.faulty else 8, 0
+        self.fog, self.pay = 0.0, 1.0
+        self.place, self.wind = self.np_random.normal(size=2), int(self.np_random.integers(3))
+        return {"place": self.place.astype(np.float32), "wind": self.wind}, {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.time += 1
+        if self.time == 3 and self.fault < 4:
+            self.faults[self.fault](self)
+        self.place = self.place + 0.1 * self.push(action) + 0.05 * (self.wind - 1)
+        reward = -self.pay * float(np.abs(self.place).sum())
+        over = self.time > 3 and bool(np.abs(self.place).max() > 1.5)
+        seen = (self.place + self.fog).astype(np.float32)
+        return {"place": seen, "wind": self.wind}, reward, over, False, {"x": self.place[0]}
+
+    def render(self):
+        return np.full((20, 31, 3), 10 * self.time, np.uint8)
+
+
+FAULTS = (
+    lambda env: [][1],
+    lambda env: time.sleep(30),
+    lambda env: setattr(env, "fog", np.nan),
+    lambda env: setattr(env, "pay", np.nan),
+)
+DEADLY = (lambda env: os._exit(7), lambda env: deaf(30), *FAULTS[2:])
+SAID = ("IndexError: list index", "took more than time_limit, 0.5 s", "the observation is NaN", "the reward is nan")
+gymnasium.register("Drift-v0", entry_point=Drift, max_episode_steps=20)
+
+KINDS = {
+    "recurrent": Gymnasium("Drift-v0", GRU((6,)), options={"kind": "choices"}, episodes=2, episode_length=9),
+    "stochastic box": Gymnasium("Drift-v0", SMALL, deterministic=False, normalise=True),
+    "stochastic choice": Gymnasium("Drift-v0", SMALL, options={"kind": "choice"}, deterministic=False),
+}
+
+
+def run(task, strategy=TINY, generations=3, **settings):
+    return evo.run(task, None, strategy, generations=generations, seed=4, **settings)
+
+
+def fitness(out, g=0):
+    return evo.open(out).fitness(g)
+
+
+def judged(task, params, state, **layout):
+    """What 12 members are told, with no run around them."""
+    strategy = settle(TINY, task, params, state)
+    members = everyone(params, *strategy.ask(jax.random.key(1), strategy.init(jax.random.key(0), params)))
+    members = members._replace(luck=jax.random.split(jax.random.key(3), 12))
+    with closing(replace(task, **layout).open(Host(strategy.noise, Runtime()))) as judge:
+        evaluation, lost = judge(members, state)
+    return members, strategy.noise, evaluation, lost
+
+
+def loop(task, params, state, luck):
+    """What a user writes first: one member, one step at a time. Its fitness, and what it saw."""
+    seeds, keys = drawn(luck[None], task.episodes)
+    env, total, seen = task.world.make(), 0.0, []
+    act = jax.jit(task.act)
+    for episode, seed in enumerate(np.asarray(seeds[0])):
+        (x, _), memory, over, step = env.reset(seed=int(seed)), task.policy.start(params), False, 0
+        while not over and step < (task.episode_length or 500):
+            seen.append(np.asarray(task.senses.read(x)).astype(np.float32))
+            memory, action = act(params, state, memory, seen[-1], fold_in(fold_in(keys[0], episode), step))
+            x, reward, ended, cut, _ = env.step(task.motor.rows(np.asarray(action)[None])[0])
+            total, step, over = total + reward, step + 1, ended or cut
+    return total / task.episodes, np.stack(seen)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_fitness_is_that_of_a_plain_loop_whatever_the_slots(name):
+    """And so are the moments of what was seen, and the number of steps."""
+    task = KINDS[name]
+    params, state = task.init(jax.random.key(0))
+    if task.normalise:
+        state = Moments(jnp.float32(50), jnp.linspace(-1, 1, 5), jnp.linspace(40, 90, 5))
+    members, noise, evaluation, lost = judged(task, params, state)
+    assert len(set(evaluation.fitness.tolist())) > 6
+    assert not lost
+    again = judged(task, params, state, slots=4)[2]
+    jax.tree.map(assert_array_equal, evaluation, again)
+    for i in (0, 5, 11):
+        own = express_dense(noise, params, member(members.genome, i))
+        told, seen = loop(task, own, state, members.luck[i])
+        assert_allclose(told, evaluation.fitness[i], rtol=1e-4)
+        assert len(seen) == evaluation.aux["steps"][i]
+        if task.normalise:
+            found = jax.tree.map(lambda x, i=i: x[i], evaluation.aux["observations"])
+            assert_allclose(found.mean, seen.mean(0), atol=1e-5)
+            assert_allclose(found.m2, seen.var(0) * len(seen), rtol=1e-3, atol=1e-4)
+
+
+def test_a_world_that_fails_costs_its_member_and_nobody_else():
+    task = Gymnasium("Drift-v0", SMALL, time_limit=0.5)
+    params, state = task.init(jax.random.key(0))
+    members, _, good, _ = judged(task, params, state)
+    _, _, evaluation, lost = judged(task, params, state, options={"faulty": True})
+    seeds, _ = drawn(members.luck, 1)
+    wrong = {i: SAID[seed % 8] for i, seed in enumerate(np.asarray(seeds)[:, 0]) if seed % 8 < 4}
+    told = {row.member: row.error for row in lost}
+    assert set(wrong.values()) == set(SAID)
+    assert told.keys() == wrong.keys()
+    assert all(wrong[i] in told[i] for i in wrong)
+    assert np.isnan(evaluation.fitness[list(wrong)]).all()
+    assert_array_equal(np.delete(evaluation.fitness, list(wrong)), np.delete(good.fitness, list(wrong)))
+
+
+def test_worlds_in_processes_say_the_same_and_their_crashes_are_survived():
+    """A world that ends its process takes others' worlds with it: those members play again."""
+    task = replace(KINDS["recurrent"], env="test_host:Drift-v0", time_limit=0.5, episodes=1)
+    params, state = task.init(jax.random.key(0))
+    good = judged(task, params, state)[2].fitness
+    options = {"kind": "choices", "faulty": True, "deadly": True}
+    _, _, evaluation, lost = judged(task, params, state, options=options, workers=2, slots=8)
+    told = {row.member: row.error for row in lost}
+    assert {"its process died (exit code 7)", "took more than time_limit, 0.5 s, for a step"} <= set(told.values())
+    assert 0 < len(told) < 12
+    assert_array_equal(np.delete(evaluation.fitness, list(told)), np.delete(good, list(told)))
+
+
+def test_a_run_counts_and_writes_down_whom_it_lost_in_second_looks_too(tmp_path, caplog):
+    ga = DeepGA(population=12, parents=4, sigma=0.3, elite_candidates=4, elite_episodes=3, horizon=4)
+    task = Gymnasium("Drift-v0", SMALL, options={"faulty": True}, normalise=True, time_limit=0.2)
+    result = run(task, ga, 2, out=tmp_path, chunk=5)
+    rows = [json.loads(line) for line in (tmp_path / "lost.jsonl").read_text().splitlines()]
+    for g in (0, 1):
+        gone = np.flatnonzero(np.isnan(fitness(tmp_path, g)))
+        assert result.metrics["lost"][g] == result.metrics["invalid"][g] == len(gone) > 0
+        assert sorted(row["member"] for row in rows if row["generation"] == g) == gone.tolist()
+    assert len(fitness(tmp_path)) == 13 + 12
+    assert max(row["member"] for row in rows) > 12
+    assert rows[0]["error"] in caplog.text
+
+
+def test_resumed_it_ends_the_same(tmp_path):
+    task, search = KINDS["stochastic box"], RandomSearch(12, sigma=0.3)
+    whole = run(task, search, 5, devices=2)
+    run(task, search, 3, out=tmp_path, checkpoint_every=2)
+    resumed = run(task, search, 5, out=tmp_path, checkpoint_every=2)
+    jax.tree.map(assert_array_equal, resumed.solution, whole.solution)
+    jax.tree.map(assert_array_equal, resumed.task_state, whole.task_state)
+    assert_array_equal(resumed.metrics["mean"], whole.metrics["mean"])
+
+
+def test_it_learns_to_balance_and_compiles_once(caplog):
+    task = Gymnasium("CartPole-v1", policy=MLP((16,)))
+    with jax.log_compiles():
+        result = run(
+            task, EGGROLL(population=32, sigma=0.2, lr=0.2), 12, on_generation=lambda row: caplog.records.append(row)
+        )
+    rows = [i for i, record in enumerate(caplog.records) if isinstance(record, dict)]
+    late = [r.getMessage() for r in caplog.records[rows[1] :] if not isinstance(r, dict)]
+    caplog.records.clear()
+    assert result.metrics["mean"][-1] > 200 > 60 > result.metrics["mean"][0]
+    assert [message for message in late if "Compiling" in message] == []
+
+
+def test_quality_diversity_files_members_by_what_the_world_says(tmp_path):
+    task = Gymnasium("Drift-v0", policy=SMALL, descriptor=("x", 1), descriptor_bounds=((-2, 2), (-2, 2)), episodes=2)
+    me = MapElites(16, shape=(4, 4), bounds=((-2, 2), (-2, 2)), iso=0.3)
+    result = run(task, me, 2, out=tmp_path)
+    assert task.descriptor_names == ("x", "1")
+    assert result.metrics["elites"][-1] > 1
+    found = evo.open(tmp_path).folder.records.read(1)["descriptor"]
+    assert found.shape == (16, 2)
+    assert 0.5 < np.abs(found).max() < 2.5
+    wrong = Gymnasium("Drift-v0", policy=SMALL, descriptor=("y", 1), descriptor_bounds=((-2, 2), (-2, 2)))
+    with pytest.raises(evo.AllInvalid):
+        run(wrong, me, 1)
+
+
+def test_any_function_scores_batches(tmp_path):
+    start, strategy = {"w": jnp.zeros(3)}, ES(population=16, sigma=0.1, lr=0.1, noise=Gaussian())
+    jitted = evo.run(
+        lambda p, key: -((p["w"] - jnp.array([1.0, -2.0, 3.0])) ** 2).sum(), start, strategy, generations=20
+    )
+    called = evo.run(distance, start, strategy, generations=20, host=True, out=tmp_path / "r")
+    assert_allclose(called.metrics["mean"], jitted.metrics["mean"], rtol=1e-4)
+    opened = evo.open(tmp_path / "r", task=distance)
+    assert_allclose(distance({"w": np.asarray(opened.member(19, 3)["w"])[None]})[0], opened.fitness(19)[3], rtol=1e-5)
+    pooled = evo.run(Scorer(distance, batch=5, workers=1), start, strategy, generations=3)
+    assert_allclose(pooled.metrics["mean"], called.metrics["mean"][:3], rtol=1e-6)
+    result = evo.run(Scorer(lucky, seeds=True), start, strategy, generations=1, out=tmp_path / "s")
+    pairs = fitness_of(tmp_path / "s").reshape(8, 2)
+    assert_array_equal(pairs[:, 0], pairs[:, 1])
+    assert len(set(pairs[:, 0])) > 4
+    assert result.metrics["invalid"][0] == 0
+    with pytest.raises(ValueError, match="given 16 members and returns a number for each; got shape"):
+        evo.run(lambda params: 1.0, start, strategy, generations=1, host=True)
+    with pytest.raises(ValueError, match="needs `params`"):
+        evo.run(distance, None, strategy, generations=1, host=True)
+
+
+def fitness_of(out):
+    return evo.open(out, task=distance).fitness(0)
+
+
+def test_mistakes_are_told():
+    for build, said in {
+        lambda: Gymnasium("CartPol-v1"): "unknown Gymnasium env 'CartPol-v1'.*the nearest known one is 'CartPole-v1'",
+        lambda: Gymnasium("nowhere:Env-v0"): "there is no module 'nowhere'",
+        lambda: Gymnasium(slots=0): "`slots` must be at least 1; got 0",
+        lambda: Gymnasium(time_limit=0): "`time_limit` is seconds, above 0",
+        lambda: Gymnasium(squash="tan"): "the nearest known one is 'tanh'",
+        lambda: Gymnasium(descriptor=("x",)): "got 1 names and 0 bounds",
+        lambda: Gymnasium(options={"gravity": 3}).senses: "CartPole-v1 can't be made",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            build()
+
+
+def test_a_missing_package_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"run: pip install 'evo-engine\[atari\]'"):
+        Gymnasium("ALE/Breakout-v5")
+
+
+def test_the_command_runs_judges_and_films(tmp_path, capsys):
+    out = tmp_path / "r"
+    config = tmp_path / "drift.yaml"
+    config.write_text(
+        "task: {kind: gymnasium, env: Drift-v0, policy: {mlp: [8]}, options: {kind: choice}}\n"
+        "strategy: {kind: random_search, population: 8}\ngenerations: 2\n"
+    )
+    assert main(["run", str(config), "--out", str(out), "--quiet"]) == 0
+    assert main(["eval", str(out), "--episodes", "6"]) == 0
+    assert "(6 episodes)" in capsys.readouterr().out
+    assert main(["replay", str(out), "--generation", "1", "--member", "3"]) == 0
+    assert main(["render", str(out)]) == 0
+    from PIL import Image
+
+    with Image.open(out / "episode.gif") as film:
+        assert 1 < film.n_frames <= 21
+        assert film.info["duration"] == 100
+    assert "Drift-v0" in (out / "episode.html").read_text()
