@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int
 
 from evo.ascent import live, merged
@@ -79,8 +80,8 @@ class QZO:
             "epsilon": epsilon,
             "slope": jnp.abs(slope).mean(),
             "clipped": (jnp.abs(slope) > self.clip).mean(dtype=jnp.float32),
-            "update_norm": jnp.sqrt(sum((x**2).sum() for x in steps)),
-            "changed": sum((x != 0).sum(dtype=jnp.float32) for x in steps) / sum(x.size for x in steps),
+            "update_norm": optax.tree.norm(steps),
+            "changed": jnp.stack([(x != 0).sum(dtype=jnp.float32) for x in steps]).sum() / sum(x.size for x in steps),
         }
         return QZOState(merged(self.noise, state.center, after), state.generation + 1), info
 

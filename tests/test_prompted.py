@@ -170,6 +170,7 @@ def test_host_rewards_are_called_for_every_member_in_any_layout():
     assert whole.aux["steps"].min() >= 6
 
 
+@pytest.mark.slow
 def test_a_run_logs_what_is_measured(tmp_path):
     """Held-out reward, pass@1 and length by our own count; distance, KL and moved from nothing to something."""
     task = Prompted(prompts=4, judged=80, rewards=(Match(partial=0.3),))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
@@ -70,5 +71,4 @@ def unpacked(words: Int[np.ndarray, "m k"], bits: int) -> Int[np.ndarray, "m n"]
 
 def stacked(rows: list[Quantised]) -> Quantised:
     """The layers of one leaf, on the device."""
-    parts = zip(*rows, strict=True)
-    return Quantised(*(None if part[0] is None else jnp.asarray(np.stack(part)) for part in parts))
+    return jax.tree.map(lambda *parts: jnp.asarray(np.stack(parts)), *rows)
