@@ -98,9 +98,9 @@ def draw(
 ) -> Array:
     """Independent numbers of mean 0 and variance 1, symmetric about 0, of one of three laws.
 
-    `normal`: the standard normal law, of 2^23 quantiles. `bytes4`: the sum of a word's four bytes, centred and scaled, which
-    looks normal up to 3.4 deviations. `sign`: -1 or 1, 32 to a word. With `keep` they are in memory before anything
-    uses them; otherwise the compiler may draw them again for each use.
+    `normal`: the standard normal law, of 2^23 quantiles. `bytes4`: the sum of a word's four bytes, centred and scaled,
+    which looks normal up to 3.4 deviations. `sign`: -1 or 1, 32 to a word. With `keep` they are in memory before
+    anything uses them; otherwise the compiler may draw them again for each use.
     """
     count = math.prod(shape)
     if law == "sign":
