@@ -58,7 +58,8 @@ def split(key: Key[Array, ""], count: int) -> Key[Array, "count"]:
 def integers(key: Key[Array, ""], count: int, bound: Int[Array, ""]) -> Int[Array, "count"]:
     """Whole numbers from 0 to bound - 1, uniform but for a part in 2^32 / bound; 0 where the bound isn't positive.
 
-    The upper half of word * bound (Lemire 2019), from halves: CPUs do many of these at a time, and no division.
+    The upper half of word * bound (Lemire 2019), put together from halves: CPUs do many of those at a time, and no
+    division.
     """
     bound, word = jnp.maximum(bound, 1).astype(jnp.uint32), once(words(key, count))
     low, half = np.uint32(0xFFFF), np.uint32(16)
