@@ -57,7 +57,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW)' || \
 		{ echo 'wanted Python 3.11 or later; name one: make PYTHON=/path/to/python3'; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,tensorboard,lm,view]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,tensorboard,atari,lm,view]' -c constraints.txt
 	touch $@
 
 .PHONY: help run test check browser test-slow types wheel readme bench clean

@@ -212,11 +212,11 @@ def halves(
     """Two halves of `width` slots each, or one a device where there are more than two; nobody is in them."""
     made = []
     for i in range(max(2, len(devices))):
-        own = jax.device_put((members, state), devices[i % len(devices)])
+        here, known = jax.device_put((members, state), devices[i % len(devices)])
         players = jax.device_put(slots.empty(width, members), devices[i % len(devices)])
         row, clock = np.arange(width) + i * width, np.zeros((2, width), np.int32)
         score = tally(width, senses, descriptor)
-        made.append(Half(row, np.full(width, -1), clock, score, players, own[0].bases, *own, None))
+        made.append(Half(row, np.full(width, -1), clock, score, players, here.bases, here, known, None))
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,8 @@ class World:
 
     def make(self, render: bool = False) -> Any:
         """A new environment, without Gymnasium's checks of every step; to be looked at if `render`."""
+        if render and "DISPLAY" not in os.environ:
+            os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's renderer looks for a display otherwise
         with quiet():
             options = dict(self.options) | ({"render_mode": "rgb_array"} if render else {})
             if self.atari is not None:

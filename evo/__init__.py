@@ -6,6 +6,7 @@
 from evo import lazy
 from evo.express import ByPath, express, plan
 from evo.genome import Genome
+from evo.host import HostTask, Scorer
 from evo.noise import Frozen, Gaussian, LowRank, Noise
 from evo.opened import Run, open
 from evo.run import AllInvalid, Result, run
@@ -20,11 +21,13 @@ __all__ = [
     "Frozen",
     "Gaussian",
     "Genome",
+    "HostTask",
     "LowRank",
     "Noise",
     "Result",
     "Run",
     "Runtime",
+    "Scorer",
     "Strategy",
     "Task",
     "express",

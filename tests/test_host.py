@@ -22,7 +22,7 @@ from evo.cli import main
 from evo.engine import settle
 from evo.envs.gymnasium import Gymnasium, drawn
 from evo.envs.moments import Moments
-from evo.envs.networks import GRU, MLP
+from evo.envs.networks import CNN, GRU, MLP
 from evo.express import express_dense
 from evo.genome import member
 from evo.host import Host, Scorer, everyone
@@ -298,3 +298,26 @@ def test_the_command_runs_judges_and_films(tmp_path, capsys):
         assert 1 < film.n_frames <= 21
         assert film.info["duration"] == 100
     assert "Drift-v0" in (out / "episode.html").read_text()
+
+
+def test_atari_as_published():
+    pytest.importorskip("ale_py")
+    from evo.envs.atari import Atari
+
+    task = Gymnasium("ALE/Breakout-v5", policy=CNN(), episode_length=5000)
+    params, _ = jax.eval_shape(task.init, jax.random.key(0))
+    assert sum(x.size for x in jax.tree.leaves(params)) == 4_052_658
+    assert (task.atari, task.senses.shape, task.senses.dtype) == (Atari(), (84, 84, 4), "uint8")
+    game, starts = task.world.make(), []
+    for seed in (0, 1, 0):
+        first, _ = game.reset(seed=seed)
+        starts.append(game.env.ale.getEpisodeFrameNumber())
+        assert first[..., -1].max() > 0 == first[..., :-1].max()
+    assert starts[0] == starts[2] != starts[1]
+    assert all(1 <= start <= 30 for start in starts)
+    frames = [game.step(1)[0].copy() for _ in range(4)]
+    assert game.env.ale.getEpisodeFrameNumber() == starts[2] + 16
+    assert_array_equal(frames[3][..., :-1], frames[2][..., 1:])
+    assert game.action_space.n == 18
+    assert Gymnasium("ALE/Breakout-v5", atari=Atari(full_actions=False)).motor.choices == (4,)
+    game.close()

@@ -1,0 +1,188 @@
+"""An evaluation in worlds on the host, against its floor: the same worlds stepped with random actions, plus the same
+forwards, each alone. And against what a user writes first: a plain loop over members, one step at a time.
+
+    python benchmarks/host.py [--quick] [--json FILE]
+
+CPU time of this process a step of a world, threads of XLA included; wall time beside it. The floor's worlds are begun
+anew when their episodes end. Low-rank members around one centre, with random weights. Atari needs ale-py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from measure import Row, arguments, compiled_once, show
+
+from evo.engine import settle
+from evo.envs.gymnasium import Gymnasium
+from evo.envs.networks import CNN, MLP
+from evo.express import express_dense
+from evo.genome import member
+from evo.host import Host, Members, everyone
+from evo.random import fold_in
+from evo.runtime import Runtime
+from evo.slots import Slots
+from evo.strategies.es import EGGROLL
+
+SMALL = CNN(channels=(16, 32), kernels=(8, 4), strides=(4, 2), hidden=(256,))  # the paper's smaller network
+CASES = {
+    "CartPole-v1": (Gymnasium("CartPole-v1", MLP((64, 64)), slots=128), 512, 500),
+    "Hopper-v5": (Gymnasium("Hopper-v5", MLP((64, 64)), normalise=True, slots=128), 256, 500),
+}
+ATARI = {"ALE/Breakout-v5": (partial(Gymnasium, "ALE/Breakout-v5", SMALL, slots=32), 64, 200)}
+
+
+class Spent(NamedTuple):
+    """Seconds."""
+
+    cpu: float
+    wall: float
+
+
+class Case(NamedTuple):
+    """Members of a task, and how they are judged."""
+
+    task: Gymnasium
+    noise: Any
+    members: Members
+    state: Any
+
+
+def case(task: Gymnasium, population: int, length: int) -> Case:
+    """`population` members with episodes of at most `length` steps."""
+    task = replace(task, episode_length=length)
+    params, state = task.init(jax.random.key(0))
+    strategy = settle(EGGROLL(population, sigma=0.2), task, params, state)
+    genome, _ = strategy.ask(jax.random.key(1), strategy.init(jax.random.key(2), params))
+    return Case(task, strategy.noise, everyone(params, genome, jax.random.split(jax.random.key(3), population)), state)
+
+
+def spent(work: Callable[[], Any]) -> tuple[Spent, Any]:
+    """What it takes, and what it gives."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = jax.block_until_ready(work())
+    return Spent(time.process_time() - cpu, time.perf_counter() - wall), result
+
+
+def stepped(task: Gymnasium, steps: int, actions: list[Any]) -> Iterator[None]:
+    """The floor's worlds: random actions, begun anew when an episode ends."""
+    envs = [task.world.make() for _ in range(task.slots)]
+    began = [env.reset(seed=i) for i, env in enumerate(envs)]
+    length, since = task.episode_length, [0] * len(began)
+    yield
+    for i in range(steps):
+        row = i % len(envs)
+        since[row] += 1
+        _, _, ended, cut, _ = envs[row].step(actions[i % len(actions)])
+        if ended or cut or since[row] >= length:
+            envs[row].reset(seed=i)
+            since[row] = 0
+    yield
+
+
+def forwards(case: Case, slots: Slots, calls: int) -> Callable[[], Any]:
+    """The floor's forwards: so many of half the slots."""
+    width = case.task.slots // 2
+    members = case.members
+    index = np.arange(width, dtype=np.int32)
+    players = slots.fill(slots.empty(width, members), members, index, index)
+    senses = case.task.senses
+    x, clock = np.zeros((width, *senses.shape), senses.dtype), np.ones((2, width), np.int32)
+
+    def work():
+        for _ in range(calls):
+            np.asarray(slots.step(players, members.bases, case.state, x, clock)[1])
+
+    work_once = slots.step(players, members.bases, case.state, x, clock)
+    jax.block_until_ready(work_once)
+    return work
+
+
+def plain(case: Case, count: int) -> Callable[[], int]:
+    """A loop over members: one compiled forward, one world."""
+    own = [express_dense(case.noise, case.members.bases, member(case.members.genome, i)) for i in range(count)]
+    act, env, key = jax.jit(case.task.act), case.task.world.make(), jax.random.key(0)
+    luck = fold_in(key, 0)
+    dtype = case.task.senses.dtype
+
+    def work():
+        steps = 0
+        for i, params in enumerate(own):
+            (x, _), memory, over, since = env.reset(seed=i), case.task.policy.start(params), False, 0
+            while not over and since < case.task.episode_length:
+                memory, action = act(params, case.state, memory, np.asarray(x).astype(dtype), luck)
+                x, _, ended, cut, _ = env.step(case.task.motor.rows(np.asarray(action)[None])[0])
+                over, since = ended or cut, since + 1
+            steps += since
+        return steps
+
+    return work
+
+
+def measured(name: str, case: Case, rounds: int, few: int) -> list[Row]:
+    """Evaluation, floor and plain loop, a round after another; the median round counts."""
+    judge = case.task.open(Host(case.noise, Runtime()))
+    slots = Slots(case.noise, case.task.policy.start, case.task.act)
+    judge(case.members, case.state)
+    loop = plain(case, few)
+    loop()
+    space = case.task.world.make().action_space
+    space.seed(0)
+    actions = [space.sample() for _ in range(1000)]
+    found = []
+    for _ in range(rounds):
+        ours, (evaluation, _) = spent(lambda: judge(case.members, case.state))
+        steps = int(evaluation.aux["steps"].sum())
+        worlds = stepped(case.task, steps, actions)
+        next(worlds)
+        bare, _ = spent(lambda worlds=worlds: next(worlds) and None)
+        ahead, _ = spent(forwards(case, slots, -(-steps // (case.task.slots // 2))))
+        naive, played = spent(loop)
+        found.append((steps, ours, bare, ahead, naive, played))
+    judge.close()
+    return table(name, found)
+
+
+def table(name: str, found: list[tuple]) -> list[Row]:
+    """Microseconds a step, and ratios to the floor within a round."""
+    out = []
+    for kind in ("cpu", "wall"):
+        each = [
+            tuple(1e6 * getattr(x, kind) / n for x, n in ((o, s), (b, s), (f, s), (p, played)))
+            for s, o, b, f, p, played in found
+        ]
+        ours, bare, ahead, naive = np.array(each).T
+        floor, case, unit = bare + ahead, f"{name}, {kind}", "us/step"
+        middle = lambda x: float(np.median(x))  # noqa: E731
+        out += [
+            Row(f"{case}: worlds alone", middle(bare), unit),
+            Row(f"{case}: forwards alone", middle(ahead), unit),
+            Row(f"{case}: evaluation", middle(ours), unit, middle(ours / floor), "worlds + forwards"),
+            Row(f"{case}: plain loop", middle(naive), unit, middle(naive / ours), "evaluation"),
+        ]
+    return out
+
+
+def main():
+    args = arguments(__doc__.splitlines()[0])
+    compiled_once()
+    cases = {name: (task, n, length) for name, (task, n, length) in CASES.items()}
+    if importlib.util.find_spec("ale_py") is not None:
+        cases |= {name: (make(), n, length) for name, (make, n, length) in ATARI.items()}
+    rows = []
+    for name, (task, population, length) in cases.items():
+        if args.quick:
+            population, length = population // 2, length // 5
+        rows += measured(name, case(task, population, length), 2 if args.quick else 5, 2 if "ALE" in name else 8)
+        show("A step of a member's evaluation", rows, args.json)  # so far
+
+
+if __name__ == "__main__":
+    main()
