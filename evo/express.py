@@ -149,6 +149,9 @@ def plan(noise: Noise | ByPath | Plan, params: Params, axes: Mapping[str, Axes] 
         ndim = len(jnp.shape(leaf))
         rows, cols = (axes or {}).get(path, ((ndim - 2,), (ndim - 1,)) if ndim >= 2 else ((), ()))
         leaves.append(Leaf(path, chosen, tuple(rows), tuple(cols)))
+    if leaves and all(is_whole(x) for _, x in named) and not isinstance(otherwise, Frozen | Integer):
+        kind = type(otherwise).__name__
+        raise ValueError(f"noise: {kind} would be lost on leaves of whole numbers alone; use `integer`, with `egg`.")
     if len({zlib.crc32(p.encode()) for p in paths}) < len(paths):
         raise ValueError("noise: two leaves have the same path hash, so would share noise; rename one of them.")
     _check_rank(leaves, [jnp.shape(leaf) for _, leaf in named])

@@ -24,6 +24,7 @@ from evo.run import prepare
 from evo.runtime import Runtime
 from evo.schedule import Constant, Hyperbolic
 from evo.strategies.egg import EGG
+from evo.strategies.es import EGGROLL
 from evo.task import Evaluation, Turn
 
 NOISES = [Integer(), Integer(3), Integer(4, 5, "sign"), Integer(1, 4, "sign")]
@@ -247,6 +248,8 @@ def test_by_chance_the_share_that_is_asked_moves():
 def test_what_egg_cannot_train_is_told():
     with pytest.raises(ValueError, match=r"EGG moves int8 weights; none of these are\. Use `eggroll` for floats"):
         EGG(2).init(jax.random.key(0), {"w": jnp.zeros((8, 8))})
+    with pytest.raises(ValueError, match="LowRank would be lost on leaves of whole numbers"):
+        evo.run(lambda p, key: p["w"].sum(), {"w": jnp.zeros((8, 8), jnp.int8)}, EGGROLL(2), generations=1)
     with pytest.raises(ValueError, match="'w' is int32"):
         EGG(2).init(jax.random.key(0), {"w": jnp.zeros((8, 8), jnp.int32)})
     with pytest.raises(ValueError, match="this task's fitness is float32"):
