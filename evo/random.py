@@ -58,7 +58,8 @@ def split(key: Key[Array, ""], count: int) -> Key[Array, "count"]:
 def integers(key: Key[Array, ""], count: int, bound: Int[Array, ""]) -> Int[Array, "count"]:
     """Whole numbers from 0 to bound - 1, uniform but for a part in 2^32 / bound; 0 where the bound isn't positive.
 
-    The upper half of word * bound (Lemire 2019), put together from halves: CPUs do that many at a time, and no division.
+    The upper half of word * bound (Lemire 2019), put together from halves: CPUs do many of those at a time, and no
+    division.
     """
     bound, word = jnp.maximum(bound, 1).astype(jnp.uint32), once(words(key, count))
     low, half = np.uint32(0xFFFF), np.uint32(16)
@@ -98,9 +99,9 @@ def draw(
 ) -> Array:
     """Independent numbers of mean 0 and variance 1, symmetric about 0, of one of three laws.
 
-    `normal`: the standard normal law, of 2^23 quantiles. `bytes4`: the sum of a word's four bytes, centred and scaled, which
-    looks normal up to 3.4 deviations. `sign`: -1 or 1, 32 to a word. With `keep` they are in memory before anything
-    uses them; otherwise the compiler may draw them again for each use.
+    `normal`: the standard normal law, of 2^23 quantiles. `bytes4`: the sum of a word's four bytes, centred and scaled,
+    which looks normal up to 3.4 deviations. `sign`: -1 or 1, 32 to a word. With `keep` they are in memory before
+    anything uses them; otherwise the compiler may draw them again for each use.
     """
     count = math.prod(shape)
     if law == "sign":

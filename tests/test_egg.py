@@ -152,6 +152,28 @@ def test_vectors_and_rows_saturate_and_never_wrap():
     assert set(np.unique(own["b"])) <= set(range(-127, -110))
 
 
+def test_what_has_no_rule_for_whole_numbers_takes_the_rounded_leaf():
+    center = {"w": jax.random.randint(KEYS[1], (12, 10), -127, 128).astype(jnp.int8)}
+    strategy = EGG(2, noise=Integer(2))
+    genome, _ = strategy.ask(jax.random.key(0), strategy.init(jax.random.key(0), center))
+
+    def uses(params):
+        w = params["w"]
+        return (
+            w.astype(jnp.int32) * 3 + 1,
+            -w,
+            w.T[2],
+            w.astype(jnp.int32).sum(0),
+            jnp.concatenate([w, w]),
+            w.reshape(-1),
+        )
+
+    lazy = jax.jit(lambda: call(uses, express(strategy.noise, center, member(genome, 1))))()
+    dense = jax.jit(lambda: uses(express_dense(strategy.noise, center, member(genome, 1))))()
+    assert not np.array_equal(dense[5], center["w"].reshape(-1))
+    jax.tree.map(assert_array_equal, lazy, dense)
+
+
 def test_golden():
     """By hand: sixteen 32s have a mean of 32, so twice a weight of 8 over 32 is 8 // 32 * 32 = 8 / 1; and so on."""
     x = jnp.array([32, -32, 64, 0] * 4, jnp.int8)  # mean |x| = 32

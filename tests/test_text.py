@@ -211,11 +211,15 @@ def test_eggroll_learns_text_and_its_run_writes(alphabet, tmp_path, capsys):
 task: {{kind: text, model: {{kind: recurrent, width: 8}}, files: [{alphabet}], length: 16, sequences: 4, held_out: 0}}
 strategy: {{kind: eggroll, population: 128, sigma: 0.1, lr: 0.1}}
 generations: 60
+eval_every: 30
+eval_episodes: 4
 """
     (tmp_path / "c.yaml").write_text(experiment)
     folder = str(tmp_path / "r")
     assert main(["run", str(tmp_path / "c.yaml"), "--quiet", "--checkpoint-every", "20", "--out", folder]) == 0
-    fitness = evo.open(folder).metrics["mean"]
+    metrics = evo.open(folder).metrics
+    fitness = metrics["mean"]
+    assert -8 < metrics["reference_unigram"][-1] < metrics["reference_bigram"][-1] < 0
     assert fitness[-5:].mean() > fitness[:5].mean() + 1
     capsys.readouterr()
     assert main(["eval", folder, "--episodes", "4"]) == 0

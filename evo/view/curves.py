@@ -194,20 +194,17 @@ def _fitness(axes: Axes, members: list[Columns], x: str, color: str, alone: bool
     fresh = seeds(members, x, "eval_mean", statistic)
     if len(fresh[0]):
         axes.plot(fresh[0], fresh[1][1], color=score, lw=1.0, marker="o", ms=4, mec="white", mew=0.6, zorder=4)
-    for name in [name for name in members[0] if name.startswith("reference_")]:
-        level = np.asarray(members[0][name], np.float64)
-        level = level[np.isfinite(level)][-1]
-        axes.axhline(level, color="#7f7f7f", lw=1.0, ls=(0, (1, 1.5)), zorder=1)
-        axes.annotate(
-            name.removeprefix("reference_"),
-            (1, level),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            xytext=(0, 2),
-            textcoords="offset points",
-            fontsize=8,
-            color="#5b6775",
-        )
+    _references(axes, members[0])
+
+
+def _references(axes: Axes, columns: Columns):
+    """What simple rules would score, as named levels."""
+    for name in [name for name in columns if name.startswith("reference_")]:
+        known = np.asarray(columns[name], np.float64)
+        for level in known[np.isfinite(known)][-1:]:
+            axes.axhline(level, color="#7f7f7f", lw=1.0, ls=(0, (1, 1.5)), zorder=1)
+            place = axes.get_yaxis_transform()  # x in shares of the axis, y in fitness
+            axes.text(1, level, name.removeprefix("reference_"), transform=place, ha="right", va="bottom", fontsize=8)
 
 
 def _column(axes: Axes, members: list[Columns], x: str, name: str, color: str, statistic: Statistic):
