@@ -42,6 +42,7 @@ class Game:
     env: Any  # ale-py's
     atari: Atari
     actions: list[Any]
+    start: Any  # the game's state at its start
     screens: list[np.ndarray]
     frames: np.ndarray  # [size, size, stack]
     observation_space: gymnasium.Space
@@ -50,8 +51,11 @@ class Game:
 
     def reset(self, *, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         """The start of an episode, after its no-ops."""
-        self.env.reset(seed=seed)
         ale, idle = self.env.ale, np.random.default_rng(seed)
+        if self.atari.sticky:
+            self.env.reset(seed=seed)  # loads the game anew, 150 ms; without chance in it a copy of its start will do
+        else:
+            ale.restoreSystemState(self.start)
         for _ in range(int(idle.integers(1, self.atari.noops + 1)) if self.atari.noops else 0):
             ale.act(self.actions[0])
             if ale.game_over():
@@ -104,4 +108,8 @@ def playing(env: str, atari: Atari, options: dict[str, Any]) -> Game:
     shape = (atari.size, atari.size, atari.stack)
     seen = gymnasium.spaces.Box(0, 255, shape, np.uint8)
     able = gymnasium.spaces.Discrete(len(actions))
-    return Game(made, atari, actions, screens, np.zeros(shape, np.uint8), seen, able, {"render_fps": 60 / atari.skip})
+    made.reset(seed=0)
+    start = made.ale.cloneSystemState()
+    return Game(
+        made, atari, actions, start, screens, np.zeros(shape, np.uint8), seen, able, {"render_fps": 60 / atari.skip}
+    )
