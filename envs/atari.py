@@ -100,8 +100,12 @@ def small(screen: np.ndarray, size: int) -> np.ndarray:
 def playing(env: str, atari: Atari, options: dict[str, Any]) -> Game:
     """A game by its Gymnasium id."""
     options = {key: value for key, value in options.items() if key != "render_mode"}
-    chosen = {"frameskip": 1, "repeat_action_probability": atari.sticky, "full_action_space": atari.full_actions}
-    made = gymnasium.make(env, disable_env_checker=True, obs_type="ram", **chosen, **options).unwrapped
+    chosen: dict[str, Any] = {
+        "frameskip": 1,
+        "repeat_action_probability": atari.sticky,
+        "full_action_space": atari.full_actions,
+    }
+    made: Any = gymnasium.make(env, disable_env_checker=True, obs_type="ram", **chosen, **options).unwrapped
     actions = list(made._action_set)
     height, width = made.ale.getScreenDims()
     screens = [np.zeros((height, width), np.uint8) for _ in range(2)]

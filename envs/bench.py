@@ -54,7 +54,10 @@ class Overtime(Exception):
 class Worlds(Protocol):
     """Worlds side by side, wherever they are."""
 
-    windows: Windows
+    @property
+    def windows(self) -> Windows:
+        """What is seen of them."""
+        ...
 
     def begin(self, rows: Sequence[int], seeds: Sequence[int], anew: bool) -> list[Failure]:
         """Begin an episode in each row, from its own seed; `anew`: of the next member, whose time starts to count."""
@@ -119,10 +122,10 @@ class Bench:
             rewards.append(reward)
             overs.append(over)
         now[0] = -1
-        rows = np.asarray(rows)
-        self.windows.reward[rows], self.windows.over[rows] = rewards, overs
+        place = np.asarray(rows)
+        self.windows.reward[place], self.windows.over[place] = rewards, overs
         if self.rules.descriptor and any(overs):
-            failed += self._describe(rows[overs])
+            failed += self._describe(place[overs])
         return failed
 
     def close(self) -> None:

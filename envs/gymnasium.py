@@ -201,8 +201,9 @@ class Arena:
         aux: dict[str, Any] = {"steps": tally.steps.astype(np.int32)}
         if self.task.normalise:
             aux["observations"] = moments(tally)
-        found = (tally.found / episodes).astype(np.float32) if self.task.descriptor else None
-        return Evaluation((tally.reward / episodes).astype(np.float32), found, aux)
+        found: Any = (tally.found / episodes).astype(np.float32) if self.task.descriptor else None
+        reward: Any = (tally.reward / episodes).astype(np.float32)
+        return Evaluation(reward, found, aux)
 
 
 def shot(task: Gymnasium, env: Any, params: Any, state: Any, seed: int, key: Any) -> Film:
@@ -247,5 +248,8 @@ def moments(tally: Tally) -> Moments:
     m2 = tally.square - tally.total * mean
     with np.errstate(invalid="ignore"):
         sane = np.isfinite(tally.reward) & (np.abs(tally.first + mean) <= LIMIT).all(1) & np.isfinite(m2).all(1)
-    keep = lambda x: np.where(sane.reshape(-1, *(1,) * (x.ndim - 1)), x, 0).astype(np.float32)  # noqa: E731
+
+    def keep(x: np.ndarray) -> Any:
+        return np.where(sane.reshape(-1, *(1,) * (x.ndim - 1)), x, 0).astype(np.float32)
+
     return Moments(keep(number), keep(tally.first + mean), keep(np.maximum(m2, 0)))
