@@ -200,6 +200,7 @@ def test_every_kind_of_page_draws(name, chromium, pages):
 
 
 @browsing
+@pytest.mark.slow  # a figure of the machine
 def test_ten_thousand_cells_load_in_three_seconds(chromium, pages):
     assert 200_000 < (pages / "large.html").stat().st_size < 15_000_000
     took = []

@@ -66,6 +66,7 @@ def test_a_picture_of_something_else_is_told_apart(tmp_path):
     assert np.abs(one[:rows] - other[:rows]).mean() > 5
 
 
+@pytest.mark.slow  # a figure of the machine
 @pytest.mark.parametrize(("cells", "limit"), [("grid", 1.0), ("cvt", 2.0)])
 def test_ten_thousand_cells_are_drawn_at_once(cells, limit, tmp_path):
     data = archive((100, 100)) if cells == "grid" else tessellation(10_000)
