@@ -265,10 +265,10 @@ def test_a_server_follows_a_run_from_its_folder(chromium, tmp_path):
             with opened(chromium, f"http://127.0.0.1:{server.server_port}/") as page:
                 page.wait_for_selector("canvas.stage")  # any elite's episode, on demand
                 assert page.locator("#when").get_attribute("max") == "1"
-                before = page.locator("#summary").inner_text()
+                before = page.locator("#summary").text_content()
                 go(4)
                 until(page, "document.getElementById('when').max === '3'")
-                assert page.locator("#summary").inner_text() != before
+                until(page, f"document.getElementById('summary').textContent !== {json.dumps(before)}")
                 answer = page.request.get(page.url, headers={"Host": "elsewhere.example"})
                 assert answer.status == 403
         finally:
