@@ -26,7 +26,7 @@ from evo.task import Evaluation
 
 LAYERS = 3
 QUICK = [(256, 1024, 1, 1), (1024, 512, 1, 1), (256, 256, 8, 1), (256, 64, 64, 1), (256, 256, 1, 4), (256, 256, 1, 16)]
-FULL = [(d, n, 1, 1) for d in (256, 1024, 2048) for n in (256, 1024, 4096) if d * n <= 2**21]
+FULL = [(d, n, 1, 1) for d in (256, 1024, 2048) for n in (256, 512, 1024, 2048, 4096) if d * n <= 2**21]
 FULL += [(d, 256, rows, 1) for d in (256, 1024) for rows in (8, 64) if d * rows <= 2**14]
 FULL += [(d, 1024, 1, rank) for d in (256, 1024) for rank in (4, 16)]
 Case = tuple[int, int, int, int]  # width, population, rows a member, rank
