@@ -151,14 +151,13 @@ class ES:
         rows = genome.key.shape[0]
         half, shared = -(-rows // 2), len(weights) // rows
         index = jnp.minimum(jnp.arange(2 * half), rows - 1)  # an odd row out is a half's last, at weight 0
-        scaled = (weights[:, None] * genome.scale).reshape(rows, shared, -1).sum(1)
-        scaled = jnp.where(jnp.arange(2 * half)[:, None] < rows, scaled[index], 0)
-        apart = lambda x: x.reshape(2, half, *x.shape[1:])  # noqa: E731
+        weights = jnp.pad(weights, (0, 2 * half * shared - len(weights))).reshape(2, -1)
+        scale = genome.scale.reshape(rows, shared, -1)[index].reshape(2, half * shared, -1)
 
-        def total(key, scale):
-            return runtime.sum(self.noise, state.center, Genome(key, scale), jnp.ones(half))
+        def total(key, scale, weights):
+            return runtime.sum(self.noise, state.center, Genome(key, scale), weights)
 
-        both = self._live(jax.vmap(total)(apart(genome.key[index]), apart(scaled)))
+        both = self._live(jax.vmap(total)(genome.key[index].reshape(2, half, -1), scale, weights))
         return [{path: x[i] for path, x in both.items()} for i in (0, 1)]
 
     def _optimizer(self) -> optax.GradientTransformation:
