@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from evo import lazy
-from evo.express import ByPath, Plan, express, own_keys, plan
+from evo.express import ByPath, Plan, express, own_noise, plan
 from evo.genome import Genome, expand, size
 from evo.noise import Noise
 from evo.task import Evaluation, Params, as_evaluation
@@ -105,8 +105,8 @@ class Runtime:
         chosen = plan(noise, like).of(like)
 
         def total(keys, weight):
-            own = own_keys(chosen, keys)
-            return [leaf.total(own[:, i], weight, x) for i, (leaf, x) in enumerate(zip(chosen, leaves, strict=True))]
+            owns = own_noise(chosen, [x.shape for x in leaves], keys)
+            return [leaf.total(own, weight, x) for leaf, x, own in zip(chosen, leaves, owns, strict=True)]
 
         if self.mesh is not None:
             even = math.ceil(keys.shape[0] / self.devices) * self.devices
