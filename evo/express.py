@@ -205,12 +205,15 @@ def express(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Para
 
 
 def own_noise(leaves: Sequence[Leaf], shapes: Sequence[tuple[int, ...]], keys: Key[Array, "k"]) -> list[Own]:
-    """Each leaf's own keys, with their words where its noise takes them from one hash for all leaves, if not too many."""
-    counts, own = [leaf.words(shape) for leaf, shape in zip(leaves, shapes, strict=True)], own_keys(leaves, keys)
-    if not 0 < keys.shape[0] * sum(map(sum, counts)) <= WORDS:
-        return [own[:, i] for i in range(len(leaves))]
-    stocks = jax.vmap(lambda own: stocked(own, counts))(own)
-    return [stock if count else stock.key for stock, count in zip(stocks, counts, strict=True)]
+    """Each leaf's own keys, with their words where a hash makes those of many leaves, if they aren't too many."""
+    own, counts = own_keys(leaves, keys), [leaf.words(shape) for leaf, shape in zip(leaves, shapes, strict=True)]
+    owns: list[Own] = [own[:, i] for i in range(len(leaves))]
+    if 0 < keys.shape[0] * sum(map(sum, counts)) <= WORDS:
+        which = [i for i, count in enumerate(counts) if count]
+        names, counts = [leaves[i].name for i in which], [counts[i] for i in which]
+        for i, stock in zip(which, jax.vmap(lambda key: stocked(key, names, counts))(keys), strict=True):
+            owns[i] = stock
+    return owns
 
 
 def own_keys(leaves: Sequence[Leaf], keys: Key[Array, "k"]) -> Key[Array, "k leaves"]:

@@ -21,6 +21,7 @@ from jaxtyping import Array, Int, Key, UInt32
 Law = Literal["normal", "bytes4", "sign"]
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 ROUNDS = 13  # of noise
+ALIKE = 32  # words up to which hashing some for nothing is cheaper than another hash
 NORMAL = (  # sqrt(2) erfinv(u) / u as a polynomial of -log(1 - u^2) / 8 - 1, of least relative error (Chebyshev points)
     3.7638457, 1.9954013, -0.45771164, 0.17462403, -0.050248582, -0.0027146235, 0.053385507, -0.11471008, 0.064397357,
     0.035872363, -0.031882863,
@@ -102,20 +103,35 @@ class Stock(NamedTuple):
     words: tuple[UInt32[Array, "count"], ...]  # of each stream
 
 
-def stocked(keys: Key[Array, "leaves"], counts: Sequence[Sequence[int]]) -> list[Stock]:
-    """Each key with so many words of each of its streams, the same as `words` gives, all in one hash.
+def stocked(key: Key[Array, ""], names: Sequence[int], counts: Sequence[Sequence[int]]) -> list[Stock]:
+    """`fold_in(key, name)` for each name, with so many words of each of its streams, as `words` gives them.
 
-    Every hash in a program takes the compiler 30 ms.
+    The compiler takes 30 ms for every hash in a program: here names with alike counts share one.
     """
-    runs = [(leaf, stream, count) for leaf, own in enumerate(counts) for stream, count in enumerate(own)]
-    sizes = [count for _, _, count in runs]
-    leaf, stream = (np.repeat(np.array([run[i] for run in runs], np.uint32), sizes) for i in (0, 1))
-    index = np.concatenate([np.arange(count, dtype=np.uint32) for count in sizes])
-    data = jax.random.key_data(keys)
-    own = once(data.reshape(-1)).reshape(data.shape)[leaf]
-    word = once(threefry((own[:, 0], own[:, 1]), jnp.asarray(1 + stream), jnp.asarray(index), ROUNDS)[0])
-    parts = iter(jnp.split(word, np.cumsum(sizes)[:-1]))
-    return [Stock(key, tuple(next(parts) for _ in own)) for key, own in zip(keys, counts, strict=True)]
+    sizes, stocks = [sum(count) for count in counts], {}
+    for group in alike(sizes):
+        data = jax.random.key_data(jax.vmap(partial(fold_in, key))(jnp.array([names[i] for i in group], jnp.uint32)))
+        own = data @ jnp.eye(2, dtype=jnp.uint32)  # as it is; but XLA would hash again for each word, without a product
+        stream, index = np.zeros((2, len(group), sizes[group[0]]), np.uint32)
+        for row, i in enumerate(group):
+            stream[row, : sizes[i]] = np.repeat(np.arange(1, 1 + len(counts[i])), counts[i])
+            index[row, : sizes[i]] = np.concatenate([np.arange(count) for count in counts[i]])
+        word = threefry((own[:, :1], own[:, 1:]), jnp.asarray(stream), jnp.asarray(index), ROUNDS)[0]
+        word = once(word.reshape(-1)).reshape(word.shape)
+        for row, i in enumerate(group):
+            parts = jnp.split(word[row, : sizes[i]], np.cumsum(counts[i])[:-1])
+            stocks[i] = Stock(jax.random.wrap_key_data(own[row]), tuple(parts))
+    return [stocks[i] for i in range(len(names))]
+
+
+def alike(sizes: Sequence[int]) -> list[list[int]]:
+    """The indices of sizes in groups of which the largest, that comes first, is small or at most twice the others."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        if not groups or sizes[groups[-1][0]] > max(ALIKE, 2 * sizes[i]):
+            groups.append([])
+        groups[-1].append(i)
+    return groups
 
 
 def packed(key: Key[Array, ""] | Stock, count: int, stream: int = 0) -> UInt32[Array, "count"]:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+PAIRWISE = 1024  # members up to which comparing everyone with everyone is cheaper than searching, above all to compile
+
 
 def centered_ranks(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "n"]:
     """rank / (n - 1) - 1/2, in [-1/2, 1/2] (Salimans et al. 2017, section 2.1); ties share their mean rank."""
     worst = worst_if_invalid(fitness)
-    ordered = jnp.sort(worst)
-    below = jnp.searchsorted(ordered, worst, side="left")
-    up_to = jnp.searchsorted(ordered, worst, side="right")
-    rank = (below + up_to - 1).astype(jnp.float32) / 2
-    return rank / max(fitness.shape[0] - 1, 1) - 0.5
+    if len(fitness) <= PAIRWISE:
+        other = worst[:, None]
+        twice = sum(side.sum(0, dtype=jnp.int32) for side in (other < worst[None], other <= worst[None]))
+    else:
+        ordered = jnp.sort(worst)
+        twice = sum(jnp.searchsorted(ordered, worst, side=side) for side in ("left", "right"))
+    return (twice - 1).astype(jnp.float32) / (2 * max(fitness.shape[0] - 1, 1)) - 0.5
 
 
 def z_score(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "n"]:
@@ -54,7 +58,7 @@ def worst_if_invalid(fitness: Float[Array, "n"]) -> Float[Array, "n"]:
     """Fitness with whatever isn't finite replaced by the worst finite value (0 where there is none)."""
     valid = jnp.isfinite(fitness)
     worst = jnp.where(valid, fitness, jnp.inf).min()
-    return jnp.where(valid, fitness, jnp.where(valid.any(), worst, 0.0))
+    return jnp.where(valid, fitness, jnp.where(worst < jnp.inf, worst, 0.0))
 
 
 def _off_group(fitness: Float[Array, "n"], group: int) -> Float[Array, "n"]:

@@ -163,19 +163,19 @@ def hoist(body: Jaxpr, consts, still, held, moving, xs=()) -> tuple[list[Slim], 
 def slim(value: Value) -> Slim:
     """The value as it goes into a loop, and how to have it back inside: factors go without their axes of length 1.
 
-    With those XLA lays a loop's constants out in its own way, and copies them in every round.
+    With those XLA lays a loop's constants out in its own way, and copies them in every round. What has a dense twin is
+    hardly used, so goes as it is.
     """
-    if not isinstance(value, Held):
+    if not isinstance(value, Held) or value.twin is not None:
         return value, lambda x: x
     base, *factors = value.lazy
-    thin = [x.reshape([n for n in x.shape if n > 1]) for x in factors]
     shapes = [x.shape for x in factors]
 
     def back(parts):
-        (base, *thin), twin = parts
-        return Held(Lazy(base, *(x.reshape(shape) for x, shape in zip(thin, shapes, strict=True))), twin)
+        base, *thin = parts
+        return Held(Lazy(base, *(x.reshape(shape) for x, shape in zip(thin, shapes, strict=True))))
 
-    return ((base, *thin), value.twin), back
+    return [base, *(x.reshape([n for n in x.shape if n > 1]) for x in factors)], back
 
 
 def thick(values: Sequence[Slim]) -> list[Value]:
