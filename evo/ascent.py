@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from evo.express import ByPath, Plan, plan
 from evo.noise import Frozen, Noise
@@ -18,6 +18,7 @@ from evo.task import Params
 
 Options = Mapping[str, float] | tuple[tuple[str, float], ...]
 SMALL = 1 << 12  # numbers of a leaf up to which `joined` joins it with others
+LONG = 1 << 12  # numbers from which XLA leaves a sum to its library, rather than compile a pyramid of loops
 PLAIN = {"adam", "adamax", "adamaxw", "adamw", "amsgrad", "lion", "nadam", "nadamw", "rmsprop", "sgd"}  # entry by entry
 
 
@@ -46,15 +47,25 @@ def merged(noise: Noise | ByPath | Plan, tree: Params, own: dict[str, Array]) ->
 
 
 def joined(tree: dict[str, Array]) -> dict[str, Array]:
-    """The same numbers in fewer arrays: small leaves of one dtype end to end.
+    """The same numbers in fewer arrays: small leaves of one dtype end to end, with zeros up to a multiple of `LONG`.
 
     The compiler takes 15 ms for each loop of a program, and work on leaves is a few loops for each.
     """
-    parts = groups(tree)
-    return {
-        name: jnp.concatenate([tree[p].reshape(-1) for p in own]) if own != [name] else tree[name]
-        for name, own in parts.items()
-    }
+    flat = {}
+    for name, own in groups(tree).items():
+        if own == [name]:
+            flat[name] = tree[name]
+        else:
+            parts = [tree[path].reshape(-1) for path in own]
+            rest = -sum(x.size for x in parts) % LONG
+            flat[name] = jnp.concatenate([*parts, jnp.zeros(rest, parts[0].dtype)])
+    return flat
+
+
+def total(x: Array) -> Float[Array, ""]:
+    """The sum of an array in float32; short ones with zeros up to `LONG`."""
+    x = x.astype(jnp.float32)
+    return x.sum() if x.size >= LONG else jnp.pad(x.reshape(-1), (0, LONG - x.size)).sum()
 
 
 def parted(flat: dict[str, Array], like: dict[str, Array]) -> dict[str, Array]:

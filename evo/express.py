@@ -23,13 +23,13 @@ from evo.integer import Integer
 from evo.lazy import Lazy, densify
 from evo.leaf import is_whole, path_of, shifted
 from evo.noise import Frozen, LowRank, Noise
-from evo.random import Stock, fold_in, stocked
+from evo.random import fold_in, stocked
 
 SMALL = 1 << 23  # bytes of rows up to which `maker` makes all members at once
 WORDS = 1 << 22  # random words, of all leaves and rows of keys, that are hashed at once
 
 Params = Any
-Own = Array | Stock  # a leaf's own keys, of some genes or members
+Own = Any  # a leaf's own keys, of some genes or members: an array of keys, or a `Stock`
 Axes = tuple[tuple[int, ...], tuple[int, ...]]  # the row axes and the column axes of a leaf; the others are stacked
 
 

@@ -23,7 +23,10 @@ CHUNK = 1 << 24  # numbers of noise alive at a time in a `total`
 
 
 class Noise(Protocol):
-    """The contract; law 1: `a @ b.mT == dense`, law 2: `total == sum_i w_i dense(key_i)`."""
+    """The contract; law 1: `a @ b.mT == dense`, law 2: `total == sum_i w_i dense(key_i)`.
+
+    With a method `words(shape)`, as `LowRank` has, a noise gets its keys as a `Stock`, so many words ready in each.
+    """
 
     def dense(self, key: Key[Array, ""], shape: tuple[int, ...], dtype) -> Array:
         """E itself: the slow twin."""

@@ -28,7 +28,9 @@ NORMAL = (  # sqrt(2) erfinv(u) / u as a polynomial of -log(1 - u^2) / 8 - 1, of
 )  # fmt: skip
 
 
-def threefry(key: UInt32[Array, "2"], x0: UInt32[Array, "..."], x1: UInt32[Array, "..."], rounds: int = 20):
+def threefry(
+    key: UInt32[Array, "2"] | tuple[Array, Array], x0: UInt32[Array, "..."], x1: UInt32[Array, "..."], rounds: int = 20
+):
     """One block of Threefry-2x32 for each counter (x0, x1): two words."""
     schedule = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x0, x1 = x0 + schedule[0], x1 + schedule[1]
@@ -103,7 +105,7 @@ class Stock(NamedTuple):
     words: tuple[UInt32[Array, "count"], ...]  # of each stream
 
 
-def stocked(key: Key[Array, ""], names: Sequence[int], counts: Sequence[Sequence[int]]) -> list[Stock]:
+def stocked(key: Key[Array, ""], names: Sequence[np.uint32], counts: Sequence[Sequence[int]]) -> list[Stock]:
     """`fold_in(key, name)` for each name, with so many words of each of its streams, as `words` gives them.
 
     The compiler takes 30 ms for every hash in a program: here names with alike counts share one.

@@ -17,11 +17,12 @@ def centered_ranks(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "
     worst = worst_if_invalid(fitness)
     if len(fitness) <= PAIRWISE:
         other = worst[:, None]
-        twice = sum(side.sum(0, dtype=jnp.int32) for side in (other < worst[None], other <= worst[None]))
+        twice = ((other < worst[None]).astype(jnp.float32) + (other <= worst[None]).astype(jnp.float32)).sum(0)
     else:
         ordered = jnp.sort(worst)
-        twice = sum(jnp.searchsorted(ordered, worst, side=side) for side in ("left", "right"))
-    return (twice - 1).astype(jnp.float32) / (2 * max(fitness.shape[0] - 1, 1)) - 0.5
+        below, up_to = (jnp.searchsorted(ordered, worst, side=side) for side in ("left", "right"))
+        twice = (below + up_to).astype(jnp.float32)
+    return (twice - 1) / (2 * max(fitness.shape[0] - 1, 1)) - 0.5
 
 
 def z_score(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "n"]:
@@ -57,7 +58,7 @@ SHAPINGS = {
 def worst_if_invalid(fitness: Float[Array, "n"]) -> Float[Array, "n"]:
     """Fitness with whatever isn't finite replaced by the worst finite value (0 where there is none)."""
     valid = jnp.isfinite(fitness)
-    worst = jnp.where(valid, fitness, jnp.inf).min()
+    worst = jnp.sort(jnp.where(valid, fitness, jnp.inf))[0]  # compiled sooner than a minimum
     return jnp.where(valid, fitness, jnp.where(worst < jnp.inf, worst, 0.0))
 
 

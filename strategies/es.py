@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from evo.ascent import PLAIN, joined, live, merged, optimizer, parted
+from evo.ascent import PLAIN, joined, live, merged, optimizer, parted, total
 from evo.express import ByPath, Plan
 from evo.genome import Genome
 from evo.leaf import path_of
@@ -116,7 +116,7 @@ class ES:
 
     def tell(self, runtime, state, genome, evaluation) -> tuple[ESState, dict[str, Array]]:
         weights = SHAPINGS[self.shaping](evaluation.fitness, self.group)
-        weights = weights / (jnp.sqrt((weights**2).sum()) + 1e-12)
+        weights = weights / (jnp.sqrt(total(weights**2)) + 1e-12)
         halves = self._gradients(runtime, state, genome, weights)
         center = self._flat(state.center)
         downhill = jax.tree.map(lambda *g: -sum(g), *map(self._joined, halves))
@@ -189,28 +189,28 @@ class OpenAIES(ES):
 
 def norm(tree: dict[str, Array]) -> Float[Array, ""]:
     """The length of all leaves together."""
-    return optax.tree.norm(joined(tree))
+    return jnp.sqrt(sum(total(x**2) for x in joined(tree).values()))
 
 
 def cosine(a: dict[str, Array], b: dict[str, Array]) -> Float[Array, ""]:
     """Cosine between two gradients; 0 where either is 0."""
     a, b = joined(a), joined(b)
-    dot = sum(jnp.vdot(a[path], b[path]) for path in a)
-    return dot / jnp.maximum(optax.tree.norm(a) * optax.tree.norm(b), 1e-30)
+    dot = sum(total(a[path] * b[path]) for path in a)
+    return dot / jnp.maximum(norm(a) * norm(b), 1e-30)
 
 
 def changed(before: dict[str, Array], after: dict[str, Array]) -> Float[Array, ""]:
     """Share of parameters that differ, in the model's own dtype: what a step in half precision rounds away is not."""
+    count = sum(x.size for x in before.values())
     before, after = joined(before), joined(after)
-    differ = sum((before[path] != after[path]).sum(dtype=jnp.float32) for path in before)
-    return jnp.asarray(differ, jnp.float32) / max(1, sum(x.size for x in before.values()))
+    return jnp.asarray(sum(total(before[path] != after[path]) for path in before), jnp.float32) / max(1, count)
 
 
 def ties(fitness: Float[Array, "n"]) -> Float[Array, ""]:
     """Share of members whose fitness is another's too: ranks say nothing of them. NaN ties with nothing."""
     ranked = jnp.sort(fitness)
     same = ranked[1:] == ranked[:-1]
-    return (jnp.pad(same, (1, 0)) | jnp.pad(same, (0, 1))).mean(dtype=jnp.float32)
+    return total(jnp.pad(same, (1, 0)) | jnp.pad(same, (0, 1))) / len(fitness)
 
 
 def sizes(params: Params, compute: str | None) -> dict[str, float]:
