@@ -22,7 +22,8 @@ from evo.genome import Genome, expand, size
 from evo.integer import Integer
 from evo.lazy import Lazy, densify
 from evo.leaf import is_whole, path_of, shifted
-from evo.noise import Frozen, LowRank, Noise
+from evo.noise import Frozen, LowRank, Noise, sizes_of
+from evo.noise import thin as is_thinner
 from evo.random import fold_in, stocked
 
 SMALL = 1 << 23  # bytes of rows up to which `maker` makes all members at once
@@ -86,6 +87,13 @@ class Leaf:
         count: Any = getattr(self.noise, "words", None)  # optional, so no part of the protocol
         return count(self.matrix(shape)) if count else ()
 
+    def numbers(self, shape: tuple[int, ...]) -> int:
+        """How many numbers a member's noise is made of."""
+        matrix, rank = self.matrix(shape), getattr(self.noise, "rank", 0)
+        if isinstance(self.noise, Frozen):
+            return 0
+        return sum(sizes_of(matrix, rank)) if rank and is_thinner(matrix, rank) else int(np.prod(shape))
+
     def put(self, base: Array, keys: Own, scale: Array) -> Array | Lazy:
         """base + sum_k scale_k noise(key_k), with this leaf's own keys: lazy where the noise is thin."""
         if isinstance(self.noise, Frozen) or scale.shape[0] == 0:
@@ -109,6 +117,9 @@ class Leaf:
                 lambda k, w: w + scale[k] * self.unmatrix(self.noise.dense(_row(keys, k), matrix, base.dtype), shape),
                 base,
             )
+        if len(thin) == 1 and not is_whole(base):
+            a, b = thin[0]
+            return Lazy(base, self.spread(a, self.rows, shape), self.spread(b, self.cols, shape), scale[0])
         a = jnp.concatenate([self.spread(f[0], self.rows, shape) for f in thin], -1)
         b = jnp.concatenate([scale[k] * self.spread(f[1], self.cols, shape) for k, f in enumerate(thin)], -1)
         return Lazy(base, a, b)

@@ -6,10 +6,11 @@ tie get equal weight, so a generation of equals moves nothing. Axis: `n` members
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-PAIRWISE = 1024  # members up to which comparing everyone with everyone is cheaper than searching, above all to compile
+PAIRWISE = 256  # members up to which comparing everyone with everyone is cheaper than searching, above all to compile
 
 
 def centered_ranks(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "n"]:
@@ -19,9 +20,10 @@ def centered_ranks(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "
         other = worst[:, None]
         twice = ((other < worst[None]).astype(jnp.float32) + (other <= worst[None]).astype(jnp.float32)).sum(0)
     else:
-        ordered = jnp.sort(worst)
-        below, up_to = (jnp.searchsorted(ordered, worst, side=side) for side in ("left", "right"))
-        twice = (below + up_to).astype(jnp.float32)
+        bits = jax.lax.bitcast_convert_type(jnp.where(worst == 0, 0.0, worst), jnp.int32)
+        key = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # in the order of the numbers
+        twice = jnp.searchsorted(jnp.sort(key), jnp.concatenate([key, key + 1])).reshape(2, -1).sum(0)
+        twice = twice.astype(jnp.float32)
     return (twice - 1) / (2 * max(fitness.shape[0] - 1, 1)) - 0.5
 
 

@@ -168,12 +168,12 @@ def slim(value: Value) -> Slim:
     """
     if not isinstance(value, Held) or value.twin is not None:
         return value, lambda x: x
-    base, *factors = value.lazy
+    base, *factors, scale = value.lazy
     shapes = [x.shape for x in factors]
 
     def back(parts):
         base, *thin = parts
-        return Held(Lazy(base, *(x.reshape(shape) for x, shape in zip(thin, shapes, strict=True))))
+        return Held(Lazy(base, *(x.reshape(shape) for x, shape in zip(thin, shapes, strict=True)), scale))
 
     return [base, *(x.reshape([n for n in x.shape if n > 1]) for x in factors)], back
 
@@ -187,7 +187,7 @@ def track_of(value: Value, name: Any) -> Track | None:
     """What a walk follows of a value: nothing, where it isn't lazy."""
     if not isinstance(value, Held):
         return None
-    base, a, b = map(shape_of, value.lazy)
+    base, a, b = map(shape_of, value.lazy[:3])
     return Track(base, (a, b), (name,))
 
 
@@ -195,18 +195,20 @@ def unstack(value: Value) -> tuple[Any, Any]:
     """What of a stacked input a scan runs over, and what is the same in every round: a factor of leading length 1."""
     if not isinstance(value, Held):
         return value, None
-    parts, length = (*value.lazy, value.twin), value.lazy.base.shape[0]
+    *parts, scale = value.lazy
+    parts, length = [*parts, value.twin], value.lazy.base.shape[0]
     moves = [x is not None and x.shape[0] == length for x in parts]
     moving = [x if m else None for x, m in zip(parts, moves, strict=True)]
-    return moving, [None if m or x is None else x[0] for x, m in zip(parts, moves, strict=True)]
+    return moving, [*(None if m or x is None else x[0] for x, m in zip(parts, moves, strict=True)), scale]
 
 
 def restack(moving: Any, fixed: Any) -> Value:
     """One round's slice of a stacked input."""
     if fixed is None:
         return moving
-    base, a, b, twin = (f if m is None else m for m, f in zip(moving, fixed, strict=True))
-    return Held(Lazy(base, a, b), twin)
+    *still, scale = fixed
+    base, a, b, twin = (f if m is None else m for m, f in zip(moving, still, strict=True))
+    return Held(Lazy(base, a, b, scale), twin)
 
 
 FLOW = {"scan": scan, "while": while_loop, "cond": cond} | dict.fromkeys(INLINE, inline)
