@@ -104,7 +104,8 @@ def test_noise_and_inputs_stay_in_a_cpus_cache(monkeypatch):
         params, x = {"w": jnp.ones((32, 24))}, jnp.ones((n, 4, 32))
         strategy = ES(n, noise=LowRank(2))
         genome, _ = strategy.ask(jax.random.key(0), strategy.init(jax.random.key(0), params))
-        judged = lambda x: Runtime().map(lambda p, x: (x @ p["w"]).sum(), strategy.noise, params, genome, x)  # noqa: E731
+        task = lambda params, x: (x @ params["w"])[1, 3]  # noqa: E731
+        judged = lambda x: Runtime().map(task, strategy.noise, params, genome, x)  # noqa: E731
         found = [e for e in jax.make_jaxpr(judged)(x).eqns if e.primitive.name == "scan"]
         return [e.params["length"] for e in found], jax.jit(judged)(x).fitness
 
@@ -113,10 +114,11 @@ def test_noise_and_inputs_stay_in_a_cpus_cache(monkeypatch):
     for cache, length in ((1 << 17, 2), (1 << 16, 4), (1 << 12, 32)):  # inputs of 512 bytes; noise of 224 a member
         found, again = loops(512, cache)
         assert found == [length]
-        assert_allclose(again, fitness, rtol=1e-5)
+        assert_allclose(again, fitness, rtol=1e-4)
 
 
 def test_the_largest_chunk_that_fits_is_chosen(monkeypatch):
+    monkeypatch.setattr(runtimes, "CACHE", 1 << 40)
     params = [jax.ShapeDtypeStruct((64, 64), jnp.float32)] * 2
     genome, luck = jax.eval_shape(lambda: population(512, shared=1))
 
