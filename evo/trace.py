@@ -168,12 +168,13 @@ def slim(value: Value) -> Slim:
     """
     if not isinstance(value, Held) or value.twin is not None:
         return value, lambda x: x
-    base, *factors, scale = value.lazy
-    shapes = [x.shape for x in factors]
+    base, a, b, scale = value.lazy
+    factors, shapes = (a, b), (a.shape, b.shape)
 
     def back(parts):
         base, *thin = parts
-        return Held(Lazy(base, *(x.reshape(shape) for x, shape in zip(thin, shapes, strict=True)), scale))
+        a, b = (x.reshape(shape) for x, shape in zip(thin, shapes, strict=True))
+        return Held(Lazy(base, a, b, scale))
 
     return [base, *(x.reshape([n for n in x.shape if n > 1]) for x in factors)], back
 
@@ -195,8 +196,8 @@ def unstack(value: Value) -> tuple[Any, Any]:
     """What of a stacked input a scan runs over, and what is the same in every round: a factor of leading length 1."""
     if not isinstance(value, Held):
         return value, None
-    *parts, scale = value.lazy
-    parts, length = [*parts, value.twin], value.lazy.base.shape[0]
+    base, a, b, scale = value.lazy
+    parts, length = (base, a, b, value.twin), base.shape[0]
     moves = [x is not None and x.shape[0] == length for x in parts]
     moving = [x if m else None for x, m in zip(parts, moves, strict=True)]
     return moving, [*(None if m or x is None else x[0] for x, m in zip(parts, moves, strict=True)), scale]
