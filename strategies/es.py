@@ -188,8 +188,8 @@ def cosine(a: dict[str, Array], b: dict[str, Array]) -> Float[Array, ""]:
 
 def changed(before: dict[str, Array], after: dict[str, Array]) -> Float[Array, ""]:
     """Share of parameters that differ, in the model's own dtype: what a step in half precision rounds away is not."""
-    differ = sum((before[path] != after[path]).sum() for path in before)
-    return jnp.asarray(differ, jnp.float32) / max(1, sum(x.size for x in before.values()))
+    differ = sum((before[path] != after[path]).sum(dtype=jnp.float32) for path in before)
+    return jnp.asarray(differ / float(max(1, sum(x.size for x in before.values()))))  # floats: counts may pass 2^31
 
 
 def ties(fitness: Float[Array, "n"]) -> Float[Array, ""]:
