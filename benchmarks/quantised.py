@@ -2,7 +2,7 @@
 
     python benchmarks/quantised.py [--quick] [--json FILE]
 
-One Llama-shaped model, one sequence of 128 tokens, next-token likelihood; both searches judge two members, one at a
+Llama-shaped models, one sequence of 128 tokens, next-token likelihood; both searches judge two members, one at a
 time. Nothing is run: arguments, results and temporaries are XLA's own figures, of the largest of a method's programs.
 They are of this machine's backend: on CPUs it multiplies bf16 by way of float32 copies.
 """
@@ -30,6 +30,7 @@ from evo.task import Evaluation
 KEY = jax.random.key(0)
 SMALL = Decoder(4096, width=512, layers=4, heads=8, groups=4, head=64, hidden=1408, context=128, tied=True)
 LARGE = Decoder(32000, width=2048, layers=16, heads=32, groups=8, head=64, hidden=5632, context=128, tied=True)
+SEVEN = Decoder(32000, width=4096, layers=32, heads=32, groups=32, head=128, hidden=11008, context=128)  # Llama 2 7B
 
 
 def likelihood(model, params, key):
@@ -47,18 +48,19 @@ def needs(program, donated: int | None, *args) -> int:
     return whole - said.alias_size_in_bytes
 
 
-def backprop(model, params) -> int:
-    """AdamW, everything in bf16."""
+def backprop(model, params, moments: Any) -> int:
+    """AdamW on bf16 weights and gradients, with moments of this dtype."""
     optimizer = optax.adamw(1e-5)
+    wide = lambda tree: jax.tree.map(lambda x: x.astype(moments), tree)  # noqa: E731
 
     def step(held, key):
         params, state = held
         gradient = jax.grad(lambda p: -likelihood(model, p, key))(params)
         with jax.numpy_dtype_promotion("standard"):
-            updates, state = optimizer.update(gradient, state, params)
+            updates, state = optimizer.update(wide(gradient), state, params)
         return optax.apply_updates(params, updates), state
 
-    return needs(step, 0, (params, jax.eval_shape(optimizer.init, params)), KEY)
+    return needs(step, 0, (params, jax.eval_shape(lambda p: optimizer.init(wide(p)), params)), KEY)
 
 
 def search(model, params, strategy) -> int:
@@ -74,23 +76,27 @@ def search(model, params, strategy) -> int:
     return max(needs(judged, None, state, genome, luck), needs(tell, 0, state, genome, scores))
 
 
-def main():
-    flags = arguments(__doc__)
-    model = SMALL if flags.quick else LARGE
+def table_of(model) -> list[Row]:
+    """What each method needs for a model of this shape."""
     params = jax.eval_shape(lambda: jax.tree.map(lambda x: x.astype(jnp.bfloat16), model.init(KEY)))
     small = jax.eval_shape(lambda p: quantised(p, 4, 128), params)
-    count = sum(x.size for x in jax.tree.leaves(params))
+    count = sum(x.size for x in jax.tree.leaves(params)) / 1e6
     found = {
-        "bf16, AdamW by backpropagation": backprop(model, params),
+        "bf16, AdamW with float32 moments": backprop(model, params, jnp.float32),
+        "bf16, AdamW with bf16 moments": backprop(model, params, jnp.bfloat16),
         "bf16, EGGROLL rank 1 (float32 centre)": search(model, params, EGGROLL(2, optimizer="sgd")),
         "int4, QZO on scales": search(model, small, QZO()),
     }
-    least = found["int4, QZO on scales"]
-    rows = [Row(name, size / 1e6, "MB", size / least, "int4, QZO on scales") for name, size in found.items()]
     weights = {"weights in bf16": params, "weights in int4, groups of 128 (embedding bf16)": small}
-    sizes = {name: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for name, tree in weights.items()}
-    rows += [Row(name, size / 1e6, "MB", size / least, "int4, QZO on scales") for name, size in sizes.items()]
-    show(f"memory of a step, {count / 1e6:.0f} M weights", rows, flags.json)
+    found |= {name: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for name, tree in weights.items()}
+    least = found["int4, QZO on scales"]
+    return [Row(f"{count:,.0f} M, {name}", size / 1e6, "MB", size / least, "QZO") for name, size in found.items()]
+
+
+def main():
+    flags = arguments(__doc__)
+    models = (SMALL,) if flags.quick else (LARGE, SEVEN)
+    show("memory of a step", [row for model in models for row in table_of(model)], flags.json)
 
 
 if __name__ == "__main__":

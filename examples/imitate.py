@@ -8,6 +8,7 @@ writes a Hugging Face folder. Without one, `Pretrained()` is what ships in envs/
 from __future__ import annotations
 
 import argparse
+import math
 from functools import partial
 from pathlib import Path
 
@@ -39,41 +40,45 @@ def loss(model, table, params, rows, said):
     return -(each * own).sum() / own.sum()
 
 
-def imitate(config, questions, held_out: float, steps: int, sloppy: int, seed: int = 0, lr: float = 5e-3):
-    """The model's parameters after so many steps of Adam on 64 questions each; the held-out ones are never shown.
+def imitate(config, questions, held_out: float, steps: int, sloppy: int, seed: int = 0):
+    """The model's parameters after `steps` of Adam on right answers, then `sloppy` ones on those of a bad teacher.
 
-    In the last `sloppy` steps only a quarter of the answers is right; the others are those of other questions.
+    A step is 64 questions; the held-out ones are never shown. Of the bad teacher's answers a quarter is right; the
+    others are those of other questions.
     """
     model, key = architecture(config), jax.random.key(seed)
     asked = questions.all()
     table, split = table_of(asked, Bytes(), 0), len(asked) - round(held_out * len(asked))
-    params = model.init(key)
-    optimizer = optax.adam(lr)
-    state = optimizer.init(params)
 
-    @jax.jit
-    def step(params, state, key, right):
+    @partial(jax.jit, static_argnums=4)
+    def step(params, state, key, right, optimizer):
         rows, others = jax.random.randint(key, (2, 64), 0, split)
         said = jnp.where(jnp.arange(64) < right, rows, others)
         value, gradient = jax.value_and_grad(partial(loss, model, table))(params, rows, said)
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, value
 
-    for i, own in enumerate(jax.random.split(jax.random.fold_in(key, 1), steps)):
-        params, state, value = step(params, state, own, 64 if i < steps - sloppy else 16)
-    return params, float(value)
+    params, values = model.init(key), []
+    for phase, count, right, lr in ((1, steps, 64, 5e-3), (2, sloppy, 16, 1e-3)):
+        optimizer = optax.adam(lr)
+        state = optimizer.init(params)
+        for own in jax.random.split(jax.random.fold_in(key, phase), count):
+            params, state, value = step(params, state, own, right, optimizer)
+        values.append(float(value) if count else math.nan)
+    return params, values
 
 
 def main():
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("out", type=Path)
-    flags.add_argument("--steps", type=int, default=800)
-    flags.add_argument("--sloppy", type=int, default=200, help="the last steps, whose answers are mostly wrong")
+    flags.add_argument("--steps", type=int, default=2000, help="with right answers")
+    flags.add_argument("--sloppy", type=int, default=400, help="after them, with answers that are mostly wrong")
     flags.add_argument("--seed", type=int, default=0)
     flags = flags.parse_args()
-    params, value = imitate(CONFIG, Sums(), 0.2, flags.steps, flags.sloppy, flags.seed)
+    params, values = imitate(CONFIG, Sums(), 0.2, flags.steps, flags.sloppy, flags.seed)
     save(flags.out, CONFIG, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
-    print(f"{flags.out}: {sum(x.size for x in jax.tree.leaves(params)):,} weights, last loss {value:.3f}")
+    said = ", ".join(f"{value:.3f}" for value in values)
+    print(f"{flags.out}: {sum(x.size for x in jax.tree.leaves(params)):,} weights, last losses {said}")
 
 
 if __name__ == "__main__":

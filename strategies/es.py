@@ -201,9 +201,9 @@ def cosine(a: dict[str, Array], b: dict[str, Array]) -> Float[Array, ""]:
 
 def changed(before: dict[str, Array], after: dict[str, Array]) -> Float[Array, ""]:
     """Share of parameters that differ, in the model's own dtype: what a step in half precision rounds away is not."""
-    count = sum(x.size for x in before.values())
+    count = float(max(1, sum(x.size for x in before.values())))  # a float: counts may pass 2^31
     before, after = joined(before), joined(after)
-    return jnp.asarray(sum(total(before[path] != after[path]) for path in before), jnp.float32) / max(1, count)
+    return jnp.asarray(sum(total(before[path] != after[path]) for path in before), jnp.float32) / count
 
 
 def ties(fitness: Float[Array, "n"]) -> Float[Array, ""]:

@@ -81,7 +81,8 @@ class QZO:
             "slope": jnp.abs(slope).mean(),
             "clipped": (jnp.abs(slope) > self.clip).mean(dtype=jnp.float32),
             "update_norm": optax.tree.norm(steps),
-            "changed": jnp.stack([(x != 0).sum(dtype=jnp.float32) for x in steps]).sum() / sum(x.size for x in steps),
+            "changed": jnp.stack([(x != 0).sum(dtype=jnp.float32) for x in steps]).sum()
+            / float(sum(x.size for x in steps)),
         }
         return QZOState(merged(self.noise, state.center, after), state.generation + 1), info
 

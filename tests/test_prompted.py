@@ -1,6 +1,7 @@
 """Fine-tuning by reward: verifiers by hand, questions, rewards on host and device, groups, measures, learning."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import jax
@@ -182,6 +183,9 @@ def test_a_run_logs_what_is_measured(tmp_path):
     right = [text == question.answer for text, question in zip(texts, task.questions.all()[320:], strict=True)]
     assert 0.05 < np.mean(right) < 0.5
     assert_allclose(start["pass_1"], np.mean(right))
+    warm = replace(task, temperature=1.0, tries=2).measure(params, params, state, KEY)
+    assert_allclose(warm["greedy"], start["pass_1"])
+    assert warm["pass_1"] != warm["greedy"] == start["greedy"]
     assert_allclose(start["length"], np.mean(np.asarray(said.length)))
     assert [float(start[name]) for name in ("kl", "distance", "moved")] == [0, 0, 0]
     noise = ByPath((("embed", Frozen()), ("**norm*", Frozen())))

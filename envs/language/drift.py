@@ -19,8 +19,8 @@ def drift(params: Any, start: Any) -> dict[str, Float[Array, ""]]:
     """`distance`, the length of the difference, and `moved`, the share of weights that aren't what they were."""
     pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(start), strict=True))
     off = [now.astype(jnp.float32) - then.astype(jnp.float32) for now, then in pairs]
-    moved = sum(jnp.asarray((x != 0).sum(), jnp.float32) for x in off)
-    return {"distance": optax.tree.norm(off), "moved": moved / sum(x.size for x in off)}
+    moved = sum((x != 0).sum(dtype=jnp.float32) for x in off)
+    return {"distance": optax.tree.norm(off), "moved": moved / float(sum(x.size for x in off))}
 
 
 def divergence(

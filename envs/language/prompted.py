@@ -6,7 +6,7 @@ Axes: `p` prompts, `k` tries at each, `b` = p k rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -76,18 +76,20 @@ class Prompted:
         return state
 
     def measure(self, params: Any, start: Any, state: Any, key: Key[Array, ""]) -> dict[str, Float[Array, ""]]:
-        """Held-out questions, one try each: mean `reward`, `pass_1` (share with a full reward), `length` in tokens; and
-        how far the model is from its `start`: see `drift`, and `kl` on those questions and answers."""
+        """Held-out questions, one try each: mean `reward`, `pass_1` (share with a full reward), `greedy` (that at
+        temperature 0), `length` in tokens; and how far the model is from its `start`: see `drift`, and `kl` on those
+        questions and answers."""
         table = self._asked.table
         rows = jnp.arange(self.split, min(self.split + self.judged, len(self._asked.questions)))
         scores, written = self.answered(params, rows, key, tries=1)
-        full = sum(reward.weight for reward in self._rewards)
+        likeliest, _ = replace(self, temperature=0.0, tries=1).answered(params, rows, key)
+        full = sum(reward.weight for reward in self._rewards) - 1e-6
         text = jnp.concatenate([table.tokens[rows], table.answer[rows]], axis=1)
         own = jnp.arange(table.answer.shape[1])[None] <= table.length[rows][:, None]
         real = jnp.concatenate([table.real[rows], own], axis=1)
-        said = {"reward": scores.mean(), "pass_1": (scores >= full - 1e-6).mean(), "length": written.length.mean()}
+        said = {"reward": scores.mean(), "pass_1": (scores >= full).mean(), "greedy": (likeliest >= full).mean()}
         kl = divergence(self.model.checkpoint.model, params, start, text, real)
-        return said | {"kl": kl} | drift(params, start)
+        return said | {"length": written.length.mean(), "kl": kl} | drift(params, start)
 
     def answered(
         self, params: Any, rows: Int[Array, "p"], key: Key[Array, ""], tries: int | None = None
