@@ -51,8 +51,8 @@ class Slots:
 
     def bytes(self, members: Members) -> int:
         """What one slot takes."""
-        shapes = jax.eval_shape(self._one, members.bases, members.genome, members.luck, jnp.int32(0))
-        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes[:2]))
+        one = self.empty(1, members)  # compiled once; `eval_shape` would trace the policy at every evaluation
+        return sum(x.nbytes for x in jax.tree.leaves((one.own, one.memory)))
 
     @cached_property
     def fill(self) -> Callable:
