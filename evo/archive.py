@@ -340,12 +340,17 @@ def running_count(mask: Bool[Array, "c"]) -> Int[Array, "c"]:
     return (within + (jnp.cumsum(total, dtype=jnp.int32) - total)[:, None]).reshape(-1)[:count]
 
 
+def chosen(mask: Bool[Array, "c"], most: int, none: int) -> tuple[Int[Array, "m"], Int[Array, ""]]:
+    """Where the mask is true, lowest first, the first `most`, and then `none`; and how often it is true."""
+    count, rank = mask.shape[0], running_count(mask)
+    found = jnp.full(most, none, jnp.int32)
+    return found.at[jnp.where(mask, rank - 1, most)].set(jnp.arange(count), mode="drop"), rank[-1]
+
+
 def filled(archive: Archive) -> tuple[Int[Array, "c"], Int[Array, ""]]:
     """The occupied cells, lowest first and then zeros, and how many they are."""
     taken = occupied(archive)
-    cells, rank = taken.shape[0], running_count(taken)
-    place = jnp.where(taken, rank - 1, cells)
-    return jnp.zeros(cells, jnp.int32).at[place].set(jnp.arange(cells), mode="drop"), rank[-1]
+    return chosen(taken, taken.shape[0], 0)
 
 
 def sample(key: Key[Array, ""], archive: Archive, n: int) -> Int[Array, "n"]:
