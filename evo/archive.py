@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from evo.random import integers
 from evo.runtime import free_memory
 
-BLOCK = 128  # cells counted by one row of a matmul
+BLOCK = 32  # cells counted by one row of a matmul
 SLICE = 512  # newcomers moved in at a time; an eighth of that where their rows are large
 SMALL = 1 << 22  # bytes of rows that are not large
 NOWHERE = np.iinfo(np.int32).max  # no row of anything
@@ -333,24 +333,26 @@ def occupied(archive: Archive) -> Bool[Array, "c"]:
 
 def running_count(mask: Bool[Array, "c"]) -> Int[Array, "c"]:
     """How many are true up to and including each place: `cumsum`, by small matmuls, which CPUs do faster."""
-    count = mask.shape[0]
-    blocks = jnp.pad(mask, (0, -count % BLOCK)).reshape(-1, BLOCK).astype(jnp.float32)
-    within = jnp.dot(blocks, np.triu(np.ones((BLOCK, BLOCK), np.float32))).astype(jnp.int32)
-    total = within[:, -1]
-    return (within + (jnp.cumsum(total, dtype=jnp.int32) - total)[:, None]).reshape(-1)[:count]
+    within = _by_blocks(mask.astype(jnp.float32))
+    block = within[:, -1]
+    above = _by_blocks(block)
+    total = above[:, -1].astype(jnp.int32)
+    before = (above.astype(jnp.int32) + (jnp.cumsum(total) - total)[:, None]).reshape(-1)[: len(block)]
+    return (within.astype(jnp.int32) + (before - block.astype(jnp.int32))[:, None]).reshape(-1)[: len(mask)]
 
 
-def chosen(mask: Bool[Array, "c"], most: int, none: int) -> tuple[Int[Array, "m"], Int[Array, ""]]:
-    """Where the mask is true, lowest first, the first `most`, and then `none`; and how often it is true."""
-    count, rank = mask.shape[0], running_count(mask)
-    found = jnp.full(most, none, jnp.int32)
-    return found.at[jnp.where(mask, rank - 1, most)].set(jnp.arange(count), mode="drop"), rank[-1]
+def _by_blocks(x: Float[Array, "c"]) -> Float[Array, "b k"]:
+    """Running sums within blocks of a few."""
+    blocks = jnp.pad(x, (0, -len(x) % BLOCK)).reshape(-1, BLOCK)
+    return jnp.dot(blocks, np.triu(np.ones((BLOCK, BLOCK), np.float32)))
 
 
 def filled(archive: Archive) -> tuple[Int[Array, "c"], Int[Array, ""]]:
     """The occupied cells, lowest first and then zeros, and how many they are."""
     taken = occupied(archive)
-    return chosen(taken, taken.shape[0], 0)
+    cells, rank = taken.shape[0], running_count(taken)
+    place = jnp.where(taken, rank - 1, cells)
+    return jnp.zeros(cells, jnp.int32).at[place].set(jnp.arange(cells), mode="drop"), rank[-1]
 
 
 def sample(key: Key[Array, ""], archive: Archive, n: int) -> Int[Array, "n"]:
