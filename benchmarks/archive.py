@@ -1,6 +1,6 @@
 """Quality diversity against pyribs and QDax: insertions, whole MAP-Elites iterations, centroids, and what is reached.
 
-    python benchmarks/archive.py [--quick] [--json FILE] [--quality] [--seeds 10]
+    python benchmarks/archive.py [--quick] [--json FILE] [--only insertions] [--quality] [--seeds 10]
 
 CPU time of whole processes. A peer that isn't installed is left out (`pip install ribs qdax`). `--quality` runs the
 searches of the CMA-ME papers instead: QD score and coverage after 500,000 evaluations on a 100 x 100 grid.
@@ -34,6 +34,7 @@ from evo.strategies.map_elites import MapElites
 from evo.strategies.qd import QD
 
 BATCH, SIDE, FUSED, WARM = 4096, 100, 10, 40
+DRIFT = 0.05  # by how much each batch is fitter than the one before, so that some always move in
 UNIT = ((0.0, 1.0), (0.0, 1.0))
 
 
@@ -96,24 +97,39 @@ def qdax(joints: int):
 
 
 def insertion(cells):
-    """A function of no arguments that puts a batch of 8-number rows into a filled archive, donated."""
-    program = jax.jit(lambda *batch: cells.insert(*batch)[0], donate_argnums=0)
-    archive = cells.init(jnp.zeros(8))
-    batches = []
-    for i in range(WARM):
-        keys = jax.random.split(jax.random.key(i), 3)
-        fitness = jax.random.normal(keys[0], (BATCH,))
-        batches.append((fitness, jax.random.uniform(keys[1], (BATCH, 2)), jax.random.normal(keys[2], (BATCH, 8))))
-        archive = program(archive, *batches[-1])
-    held = {"archive": archive, "at": 0}
+    """A function of no arguments that puts batches of 8-number rows into a filled archive, donated, and tells how many
+    moved in."""
+
+    def program(archive, at, fitness, descriptor, rows):
+        archive, inserted = cells.insert(archive, fitness + DRIFT * at, descriptor, rows)
+        return archive, inserted.accepted.sum()
+
+    program = jax.jit(program, donate_argnums=0)
+    batches = [tuple(map(jnp.asarray, batch)) for batch in drawn()]
+    held = {"archive": cells.init(jnp.zeros(8)), "at": 0}
 
     def put():
+        won = 0
         for _ in range(FUSED):
-            held["archive"] = program(held["archive"], *batches[held["at"] % WARM])
+            held["archive"], came = program(held["archive"], np.float32(held["at"]), *batches[held["at"] % WARM])
             held["at"] += 1
-        return held["archive"]
+            won += came
+        return won
 
+    for _ in range(WARM // FUSED):
+        put()
     return put
+
+
+def drawn() -> list[tuple[np.ndarray, ...]]:
+    """Batches of fitness, descriptors and rows."""
+    rng = np.random.default_rng(0)
+    return [
+        tuple(
+            x.astype(np.float32) for x in (rng.normal(size=BATCH), rng.random((BATCH, 2)), rng.normal(size=(BATCH, 8)))
+        )
+        for _ in range(WARM)
+    ]
 
 
 def mismatches(cells: CVT) -> int:
@@ -136,23 +152,27 @@ def insertion_ribs(kind: str, cells: int):
         archive = GridArchive(dims=(side, side), **common)
     else:
         archive = CVTArchive(centroids=centroids(cells, UNIT), **common)
-    rng, batches, at = np.random.default_rng(0), [], [0]
-    for _ in range(WARM):
-        x, f, d = rng.normal(size=(BATCH, 8)), rng.normal(size=BATCH), rng.uniform(size=(BATCH, 2))
-        batches.append(tuple(v.astype(np.float32) for v in (x, f, d)))
-        archive.add(*batches[-1])
+    batches, at = drawn(), [0]
 
     def put():
         for _ in range(FUSED):
-            archive.add(*batches[at[0] % WARM])
+            fitness, descriptor, rows = batches[at[0] % WARM]
+            archive.add(rows, fitness + np.float32(DRIFT * at[0]), descriptor)
             at[0] += 1
 
+    for _ in range(WARM // FUSED):
+        put()
     return put
 
 
-def speed(quick: bool) -> list[Row]:
-    peers = {name for name in ("ribs", "qdax") if importlib.util.find_spec(name)}
-    table, rounds = [], 5 if quick else 15
+def speed(quick: bool, only: str | None) -> list[Row]:
+    peers, rounds = {name for name in ("ribs", "qdax") if importlib.util.find_spec(name)}, 5 if quick else 15
+    whole = [] if only == "insertions" else iterations(peers, quick, rounds)
+    return whole + ([] if only == "iterations" else insertions(peers, quick, rounds))
+
+
+def iterations(peers: set[str], quick: bool, rounds: int) -> list[Row]:
+    table: list[Row] = []
     for joints in (8, 100):
         case = f"iteration, arm of {joints} joints"
         programs = {f"{case}: evo": ours(joints), f"{case}: evo, bytes4 noise": ours(joints, "bytes4")}
@@ -165,12 +185,20 @@ def speed(quick: bool) -> list[Row]:
         if "qdax" in peers and not (quick and joints == 100):
             slow = rows(interleaved({f"{case}: QDax": qdax(joints)}, 2), f"{case}: QDax")[0]
             table.append(slow._replace(ratio=slow.value / table[-len(programs)].value, against=f"{case}: evo"))
+    return table
+
+
+def insertions(peers: set[str], quick: bool, rounds: int) -> list[Row]:
+    table: list[Row] = []
     for cells in (10_000,) if quick else (10_000, 100_000):
         case, side = f"insertion of {BATCH} into {cells:,}", round(cells**0.5)
         programs = {f"{case}: evo grid": insertion(Grid((side, side))), f"{case}: evo CVT": insertion(CVT(cells))}
         if "ribs" in peers:
             programs |= {f"{case}: pyribs {kind}": insertion_ribs(kind, cells) for kind in ("grid", "cvt")}
         table += each(rows(interleaved(programs, rounds), f"{case}: evo grid"), FUSED)
+        for kind, row in zip(("grid", "CVT"), table[-len(programs) :], strict=False):
+            won = int(programs[f"{case}: evo {kind}"]()) / FUSED
+            table.append(Row(f"{case}: evo {kind}, a winner (of {won:.0f})", 1e3 * row.value / won, "CPU us"))
         table.append(Row(f"{cells:,} CVT cells: places misfiled", mismatches(CVT(cells)), "of 100,000"))
     centroids.cache_clear()
     began = time.process_time()
@@ -228,11 +256,12 @@ def main():
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--quality", action="store_true", help="what the searches reach, instead of what they cost")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--only", choices=("iterations", "insertions"), help="half of what is measured")
     args = parser.parse_args()
     if args.quality:
         quality(1 if args.quick else args.seeds, 40 if args.quick else 926, args.json)
     else:
-        show("Quality diversity, batch 4,096", speed(args.quick), args.json)
+        show("Quality diversity, batch 4,096", speed(args.quick, args.only), args.json)
 
 
 if __name__ == "__main__":
