@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from measure import Row, interleaved, rows, show
 
-from evo.archive import Grid
+from evo.archive import Grid, empty, insert
 from evo.cvt import CVT, centroids
 from evo.envs.arm import Arm
 from evo.envs.projection import Projection
@@ -101,12 +101,12 @@ def insertion(cells):
     moved in."""
 
     def program(archive, at, fitness, descriptor, rows):
-        archive, inserted = cells.insert(archive, fitness + DRIFT * at, descriptor, rows)
+        archive, inserted = insert(cells, archive, fitness + DRIFT * at, descriptor, rows)
         return archive, inserted.accepted.sum()
 
     program = jax.jit(program, donate_argnums=0)
     batches = [tuple(map(jnp.asarray, batch)) for batch in drawn()]
-    held = {"archive": cells.init(jnp.zeros(8)), "at": 0}
+    held = {"archive": empty(cells, jnp.zeros(8)), "at": 0}
 
     def put():
         won = 0

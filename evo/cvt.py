@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from evo.archive import Archive, Inserted, Outside, Rows, check, checked, compared, empty, filed, insert
+from evo.archive import Archive, Inserted, Outside, check, checked, compared, filed
 from evo.random import kept
 
 SAMPLES = 100_000  # points that the centroids are the means of, at least; ten a cell where there are many cells
@@ -58,10 +58,6 @@ class CVT:
         """The centroids, made once in a process."""
         return centroids(self.cells, self.bounds, self.seed)
 
-    def init(self, row: Any, record: Any = None) -> Archive:
-        """An empty archive for rows and records like these, without the leading axis; every cell holds a copy."""
-        return empty(self, row, record)
-
     def cell(self, descriptor: Float[Array, "n d"] | None) -> tuple[Int[Array, "n"], Bool[Array, "n"]]:
         """The cell of each descriptor, `cells` (none) where nobody may enter; and whether it is out of bounds."""
         descriptor = checked(self, descriptor)
@@ -81,17 +77,6 @@ class CVT:
     def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Array | None) -> Inserted:
         """Each newcomer against its cell's tenant and its rivals in the batch; see `evo.archive.contest`."""
         return compared(self, archive, fitness, *self.cell(descriptor))
-
-    def insert(
-        self,
-        archive: Archive,
-        fitness: Float[Array, "n"],
-        descriptor: Float[Array, "n d"] | None,
-        rows: Rows,
-        record: Any = None,
-    ) -> tuple[Archive, Inserted]:
-        """Put newcomers in their cells; see the function `evo.archive.insert`."""
-        return insert(self, archive, fitness, descriptor, rows, record)
 
 
 class Buckets(NamedTuple):

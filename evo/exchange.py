@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from evo.archive import Archive, Cells, Grid
+from evo.archive import Archive, Cells, Grid, empty, insert
 from evo.cvt import CVT
 
 
@@ -75,7 +75,7 @@ def _flat(archive: Archive) -> np.ndarray:
 
 def _filed(cells: Cells, fitness: Any, descriptor: Any, rows: Any) -> Archive:
     rows = jnp.asarray(rows, jnp.float32)
-    empty = cells.init(jnp.zeros(rows.shape[1]))
+    nobody = empty(cells, jnp.zeros(rows.shape[1]))
     if not len(rows):
-        return empty
-    return cells.insert(empty, jnp.asarray(fitness, jnp.float32), jnp.asarray(descriptor, jnp.float32), rows)[0]
+        return nobody
+    return insert(cells, nobody, jnp.asarray(fitness, jnp.float32), jnp.asarray(descriptor, jnp.float32), rows)[0]
