@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from evo.archive import Archive, chosen
+from evo.archive import SLICE, Archive, running_count
 
 Rows = Shaped[np.ndarray, "r"]  # fields as in `kind`
 
@@ -35,13 +35,28 @@ class Moves(NamedTuple):
 
 @partial(jax.jit, static_argnums=2)
 def moved(before: Archive, after: Archive, most: int) -> Moves:
-    """Compare an archive with itself a generation earlier, in which at most `most` cells changed. Needs no rows."""
+    """Compare an archive with itself a generation earlier, in which at most `most` cells changed. Needs no rows.
+
+    A slice of the moves at a time, so that those there are cost something, not those there could be.
+    """
     c, record = after.fitness.shape[0], after.record
     elsewhere = (before.descriptor != after.descriptor).any(1) & jnp.isfinite(after.fitness)
-    cell, _ = chosen((before.fitness != after.fitness) | elsewhere, min(most, c), -1)
+    rank = running_count((before.fitness != after.fitness) | elsewhere)
     emitter = getattr(record, "emitter", jnp.full(c, -1, jnp.int32))
-    known = emitter, after.fitness, getattr(record, "parents", jnp.zeros((c, 0), jnp.int32)), after.descriptor
-    return Moves(cell, *(x.at[cell].get(mode="clip") for x in known))
+    parents = getattr(record, "parents", jnp.zeros((c, 0), jnp.int32))
+    known = Moves(jnp.arange(c), emitter, after.fitness, parents, after.descriptor)
+    most, chunk = min(most, c), min(most, c, SLICE)
+
+    def step(i, moves):
+        start = jnp.minimum(i * chunk, most - chunk)  # the last slice may overlap the one before
+        number = start + jnp.arange(chunk)
+        cell = jnp.searchsorted(rank, number + 1)
+        new = jax.tree.map(lambda x: x.at[cell].get(mode="clip"), known)
+        new = new._replace(cell=jnp.where(number < rank[-1], cell, -1))
+        return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, start, 0), moves, new)
+
+    nothing = jax.tree.map(lambda x: jnp.full((most, *x.shape[1:]), -1, x.dtype), known)
+    return jax.lax.fori_loop(0, (rank[-1] + chunk - 1) // chunk, step, nothing)
 
 
 def kind(descriptors: int, parents: int) -> np.dtype:
