@@ -82,7 +82,7 @@ def cond(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
 
 
 def scan(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
-    """A scan: lazy leaves are constants of the loop, a row of stacked ones each round, or carried untouched; none is drawn inside."""
+    """A scan: lazy leaves are constants of the loop, rows of stacked ones, or carried untouched, none drawn inside."""
     parts, p = loop_of(eqn), eqn.params
     jaxpr, closed = opened(parts.bodies[0])
     still, held, moving = carried(parts, values)
