@@ -66,6 +66,7 @@ def see(eqn: JaxprEqn, w: Lazy, *others: Array) -> list:
 
 
 def seen(eqn: JaxprEqn, w: Lazy, *others: Array) -> list[Lazy]:
+    """A view of the shared matrix, and the same view of both factors."""
     act, shape = VIEWS[eqn.primitive.name], w.base.shape
     factors = [act(x, shape, eqn.params, *others) for x in (w.a, w.b)]
     a, b = (list(f) if isinstance(f, (list, tuple)) else [f] for f in factors)

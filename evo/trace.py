@@ -43,6 +43,7 @@ def evaluate(jaxpr: Jaxpr, consts: Sequence[Array], args: Sequence[Value]) -> li
 
 
 def read(env: dict, var) -> Any:
+    """What a variable of a jaxpr stands for; a literal stands for itself."""
     return var.val if isinstance(var, Literal) else env[var]
 
 
@@ -70,6 +71,7 @@ def inline(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
 
 
 def cond(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
+    """A choice between programs: each evaluates its lazy operands by the rules; results are ordinary arrays."""
     index, *operands = values
 
     def branch(closed):
@@ -80,6 +82,7 @@ def cond(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
 
 
 def scan(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
+    """A scan: lazy leaves are constants of the loop, rows of stacked ones, or carried untouched, none drawn inside."""
     parts, p = loop_of(eqn), eqn.params
     jaxpr, closed = opened(parts.bodies[0])
     still, held, moving = carried(parts, values)
@@ -98,6 +101,7 @@ def scan(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
 
 
 def while_loop(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
+    """A while loop: lazy leaves are constants of the loop, or carried untouched."""
     parts = loop_of(eqn)
     still, held, moving = carried(parts, values)
     programs = []

@@ -165,6 +165,7 @@ def end(eqn: JaxprEqn, tracks: Sequence[Track | None], visit: Visit) -> None:
 
 
 def loop(eqn: JaxprEqn, ins: list[Track | None], visit: Visit) -> list[Track | None]:
+    """A scan or a while loop, its body walked once: what it hands on unchanged is tracked further."""
     parts = loop_of(eqn)
     carry = [t if kept else None for t, kept in zip(ins[parts.carry], parts.kept, strict=True)]
     end(eqn, [None if kept else t for t, kept in zip(ins[parts.carry], parts.kept, strict=True)], visit)
@@ -184,12 +185,14 @@ def row_of(track: Track) -> Track:
 
 
 def branches(eqn: JaxprEqn, ins: list[Track | None], visit: Visit) -> list[Track | None]:
+    """A choice: every branch is walked, and what they return is needed dense."""
     for branch in eqn.params["branches"]:
         end(eqn, walk(opened(branch)[0], ins[1:], visit), visit)
     return [None] * len(eqn.outvars)
 
 
 def inline(eqn: JaxprEqn, ins: list[Track | None], visit: Visit) -> list[Track | None]:
+    """A program inside the program, walked as part of it."""
     return walk(opened(body_of(eqn))[0], ins, visit)
 
 
