@@ -59,15 +59,33 @@ def build(program, *args, plain: bool = False):
     return partial(compiled, *args)
 
 
-def going(program, state, *args):
-    """A compiled step from state to state, as a call without arguments that goes on from where the last one ended: the
-    old state's memory is the new one's, as in a run."""
-    compiled = jax.jit(program, donate_argnums=0).lower(state, *args).compile(compiler_options=options())
+def going(step, state):
+    """A step from state to state as a call without arguments that goes on from where the last one ended."""
     last = [jax.tree.map(jnp.copy, state)]
 
-    def step():
-        last[0] = compiled(last[0], *args)
+    def call():
+        last[0] = step(last[0])
         return last[0]
+
+    return call
+
+
+def generation(strategy: ES, task, state, inputs):
+    """A generation as the engine runs it: three programs, and the old state's memory is the new one's."""
+    key = jax.random.key(2)
+
+    def judge(state, genome, inputs):
+        return Runtime().map(task, strategy.noise, strategy.bases(state), genome, inputs)
+
+    ask = jax.jit(lambda state, key: strategy.ask(key, state)[0]).lower(state, key).compile()
+    genome = ask(state, key)
+    lowered = jax.jit(judge).lower(state, genome, inputs)
+    judged = lowered.compile(compiler_options=options())
+    tell = jax.jit(partial(strategy.tell, Runtime()), donate_argnums=0).lower(state, genome, lowered.out_info).compile()
+
+    def step(state):
+        genome = ask(state, key)
+        return tell(state, genome, judged(state, genome, inputs))[0]
 
     return step
 
@@ -80,17 +98,14 @@ def parts(strategy: ES, task, params, inputs) -> dict:
         genome, _ = strategy.ask(key, state)
         return genome, Runtime().map(task, strategy.noise, strategy.bases(state), genome, inputs)
 
-    def update(state, key, fitness):
+    def update(key, fitness, state):
         return strategy.tell(Runtime(), state, strategy.ask(key, state)[0], Evaluation(fitness))[0]
-
-    def generation(state, key, inputs):
-        return strategy.tell(Runtime(), state, *forward(state, key, inputs))[0]
 
     fitness = jax.random.normal(key, inputs.shape[:1])
     return {
         "forward": build(lambda *a: forward(*a)[1].fitness, state, key, inputs),
-        "update": going(update, state, key, fitness),
-        "generation": going(generation, state, key, inputs),
+        "update": going(jax.jit(partial(update, key, fitness), donate_argnums=0), state),
+        "generation": going(generation(strategy, task, state, inputs), state),
     }
 
 
@@ -194,13 +209,7 @@ def rollouts(world: str, n: int, steps: int, rounds: int) -> list[Row]:
     strategy = settle(ES(n), judge, params, ())
     state = strategy.init(jax.random.key(0), params)
 
-    def generation(state, key, keys):
-        genome, _ = strategy.ask(key, state)
-        evaluation = Runtime().map(judge, strategy.noise, strategy.bases(state), genome, keys)
-        return strategy.tell(Runtime(), state, genome, evaluation)
-
-    timed("generation", lambda: build(generation, state, jax.random.key(2), keys))
-    program = going(lambda *args: generation(*args)[0], state, jax.random.key(2), keys)
+    program = going(timed("generation", lambda: generation(strategy, judge, state, keys)), state)
     name = f"{world} n={n} T={steps}"
     cost = seconds["generation"]
     compile_row = Row(f"{name}: compile", cost, "CPU s", cost / seconds["shared"], "shared rollout")

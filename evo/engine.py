@@ -37,7 +37,7 @@ def judge(task: Any, state: State) -> Callable[[Params, Key[Array, ""]], Evaluat
 
 def start(task: Task | HostTask | Callable, params: Params | None, key: Key[Array, ""]) -> tuple[Params, State]:
     """Initial parameters (the user's, where given) and the task's state."""
-    made, state = jax.jit(task.init, compiler_options=options())(key) if stands(task) else (None, ())
+    made, state = jax.jit(task.init)(key) if stands(task) else (None, ())
     if made is None and params is None:
         raise ValueError("A task that is a plain function needs `params`, the parameters to start from; got None.")
     return made if params is None else params, state
@@ -95,17 +95,17 @@ class Engine:
     @cached_property
     def ask(self) -> Callable:
         """(generation, state) -> genome, luck: the members, and each one's luck."""
-        return jax.jit(self._ask, compiler_options=options())
+        return jax.jit(self._ask)
 
     @cached_property
     def again(self) -> Callable | None:
         """(generation, state, genome, evaluation) -> genome, luck of the second look; None where there is none."""
-        return jax.jit(self._again, compiler_options=options()) if hasattr(self.strategy, "again") else None
+        return jax.jit(self._again) if hasattr(self.strategy, "again") else None
 
     @cached_property
     def tell(self) -> Callable:
         """(state, genome, evaluation) -> state, info. The old state's memory is the new one's: it is gone."""
-        return jax.jit(partial(self.strategy.tell, self.runtime), donate_argnums=0, compiler_options=options())
+        return jax.jit(partial(self.strategy.tell, self.runtime), donate_argnums=0)
 
     def program(self, runtime: Runtime) -> Callable:
         """(moment, genome, luck) -> evaluation, for `Runtime.fit` to compile."""
