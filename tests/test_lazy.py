@@ -92,6 +92,12 @@ def nested(w, x):
     return lax.scan(layers, x, None, 3)
 
 
+def ragged(w, x):
+    """Rows sorted by expert, and how many each has."""
+    chosen = jnp.sort(jnp.argmax(x[:, :3], 1))
+    return lax.ragged_dot(x, w, (chosen[:, None] == jnp.arange(3)[None]).sum(0, dtype=jnp.int32))
+
+
 # name: shape, inferred (rows, columns), what needs it dense, the use
 USES = {
     "x w": ((D, O), MATRIX, None, lambda w, x: x @ w),
@@ -126,6 +132,7 @@ USES = {
     "expert": ((4, D, O), STACK, None, lambda w, x: x @ w[jnp.argmax(x[0, :4])]),
     "experts": ((4, D, O), STACK, None, lambda w, x: jnp.einsum("td,tdo->to", x, w[jnp.argmax(x[:, :4], 1)])),
     "mapped experts": ((4, D, O), STACK, None, lambda w, x: jax.vmap(lambda i, x: x @ w[i])(TOKENS % 4, x)),
+    "ragged experts": ((3, D, O), STACK, None, ragged),
     "fused, sliced": ((D, 12), MATRIX, None, lambda w, x: (x @ w[:, :6]) * (x @ w[:, 6:])),
     "fused, split": ((D, 12), MATRIX, None, lambda w, x: sum(x @ part for part in jnp.split(w, 3, 1))),
     "fused, at a place": (
