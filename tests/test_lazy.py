@@ -294,7 +294,23 @@ def in_cond(x, w):
     return lax.cond(x.sum() > 0, lambda: x @ w, lambda: x[::-1] @ w)
 
 
-ENDS = {"dot": lambda x, w: x @ w, "row": lambda x, w: x[0] @ w, "scan": in_scan, "while": in_while, "cond": in_cond}
+def in_conv(x, w):
+    """Along a row of places, each with as many channels as w has rows."""
+    return lax.conv_general_dilated(x[None], w[None], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+
+
+ENDS = {
+    "dot": lambda x, w: x @ w,
+    "row": lambda x, w: x[0] @ w,
+    "tied": lambda x, w: jnp.tanh(x @ w) @ w.T,
+    "look-up": lambda x, w: w[jnp.argmax(x, 1)] * 2,
+    "expert": lambda x, w: x @ jnp.stack([w, -w])[jnp.argmax(x[0, :2])],
+    "mapped": lambda x, w: jax.vmap(lambda column: x @ column, 1)(w),
+    "conv": in_conv,
+    "scan": in_scan,
+    "while": in_while,
+    "cond": in_cond,
+}
 
 
 @settings(max_examples=25, deadline=None, derandomize=True, database=None)
