@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Literal
 
 from evo.leaf import Params, path_of
+from evo.products import ragged_roles
 from evo.rules import VIEWS, aval_of, picked
 from evo.walk import STEPS, Track, shape_of, walk
 
@@ -96,6 +97,8 @@ class Uses(NamedTuple):
         if name == "dot_general":
             for which, track in enumerate(tracks):
                 self.product(track, *dot_roles(eqn, which))
+        elif name == "ragged_dot_general" and (roles := ragged_roles(eqn)):
+            self.product(tracks[1], *roles)
         elif name == "conv_general_dilated":
             outputs, *others = eqn.params["dimension_numbers"].rhs_spec
             self.product(tracks[1], others, [outputs])

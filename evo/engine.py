@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from evo.axes import split_axes
+from evo.compiler import options
 from evo.express import Plan, express_dense, plan
 from evo.genome import Genome, concatenate, size
 from evo.host import Host, HostTask, Judge, Lost, alone, everyone, stands
@@ -190,7 +191,7 @@ class Engine:
     @cached_property
     def absorb(self) -> Callable:
         """(task state, aux) -> task state, after what a generation saw."""
-        return jax.jit(self.task.absorb if stands(self.task) else lambda state, aux: state)
+        return jax.jit(self._absorb, compiler_options=options())
 
     @cached_property
     def express(self) -> Callable:
@@ -209,7 +210,7 @@ class Engine:
             judged = jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys)
             return judged._replace(fitness=judged.fitness.astype(jnp.float32) * unit_of(self.task))
 
-        return jax.jit(program)
+        return jax.jit(program, compiler_options=options())
 
     @cached_property
     def measure(self) -> Callable | None:
@@ -217,7 +218,11 @@ class Engine:
         task: Any = self.task  # `measure` is optional, so no part of the protocol
         if not hasattr(task, "measure"):
             return None
-        return jax.jit(lambda moment, start, key: task.measure(self._solution(moment), start, moment.task_state, key))
+        program = lambda moment, start, key: task.measure(self._solution(moment), start, moment.task_state, key)  # noqa: E731
+        return jax.jit(program, compiler_options=options())
+
+    def _absorb(self, task_state, aux):
+        return self.task.absorb(task_state, aux) if stands(self.task) else task_state
 
     def _solution(self, moment: Moment) -> Params:
         return self.strategy.solution(moment.state)

@@ -75,7 +75,7 @@ def generation(engine: Engine, runtime: Runtime, moment: Moment, number: Int[Arr
         genome = concatenate(genome, second)
         evaluation = jax.tree.map(lambda *x: jnp.concatenate(x), evaluation, looked)
     state, info = engine.strategy.tell(engine.runtime, moment.state, genome, evaluation._replace(aux=None))
-    after = Moment(state, engine.absorb(moment.task_state, evaluation.aux))
+    after = Moment(state, engine._absorb(moment.task_state, evaluation.aux))
     known = engine.glimpse and (engine.glimpse(moment.state), engine.glimpse(state))
     moves = moved(*known, evaluation.fitness.shape[0]) if known else None
     return after, Block(jnp.int32(0), *scores(evaluation), _small(moment.task_state), info, moves)

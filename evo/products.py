@@ -85,6 +85,42 @@ def aligned(x: Array, labels, out) -> Array:
     return x.transpose(order).reshape(shape)
 
 
+@rule("ragged_dot_general")
+def _(eqn, x, w, sizes):
+    """x [t, i] times its row's matrix of w [g, i, o]: rows of other groups are zeros, as in JAX's own on CPUs.
+
+    JAX can't map its own over members, shared weights or not; this can be.
+    """
+    if not is_lazy(w) or is_lazy(x) or is_lazy(sizes) or ragged_roles(eqn) is None:
+        return NotImplemented
+    groups, rank = w.base.shape[0], w.a.shape[-1]
+    pair = next(((f, s) for f, s in ((w.a, w.b), (w.b, w.a)) if f.shape[2] == 1 and s.shape[1] == 1), None)
+    if pair is None:
+        return NotImplemented
+    first, second = (jnp.broadcast_to(f, (groups, *f.shape[1:])).reshape(groups, -1, rank) for f in pair)
+    end = jnp.cumsum(sizes)[:, None]
+    row = jnp.arange(x.shape[0], dtype=end.dtype)[None]
+    own = ((end - sizes[:, None] <= row) & (row < end))[..., None]
+    wide = wider(aval_of(eqn.outvars[0]).dtype)
+    how = {"precision": eqn.params["precision"], "preferred_element_type": wide}
+    rows = jnp.where(own, x[None], jnp.zeros((), x.dtype))
+    thin = jnp.einsum("gtr,gor->to", jnp.einsum("gti,gir->gtr", rows, first, **how), second.astype(wide), **how)
+    return [(jnp.einsum("gti,gio->to", rows, w.base, **how) + thin).astype(aval_of(eqn.outvars[0]).dtype)]
+
+
+def ragged_roles(eqn: JaxprEqn) -> tuple[list[int], list[int]] | None:
+    """The contracted and the free axes of the matrices of a ragged product, groups first; None for any other kind."""
+    numbers = eqn.params["ragged_dot_dimension_numbers"]
+    (contracted, batch), ragged, groups = (
+        numbers.dot_dimension_numbers,
+        numbers.lhs_ragged_dimensions,
+        numbers.rhs_group_dimensions,
+    )
+    found = [list(map(tuple, contracted)), list(map(tuple, batch)), tuple(ragged), tuple(groups)]
+    known = found == [[(1,), (1,)], [(), ()], (0,), (0,)] and eqn.params["group_offset"] is None
+    return ([1], [2]) if known else None
+
+
 # --- convolutions -----------------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from evo import lazy
+from evo.compiler import options
 from evo.express import ByPath, Plan, express, own_noise, plan
 from evo.genome import Genome, expand, size
 from evo.noise import Noise
@@ -134,7 +135,7 @@ class Runtime:
         while True:
             where = None if self.mesh is None else self.everywhere
             jitted = jax.jit(program(runtime), in_shardings=where, out_shardings=where, donate_argnums=donate)
-            compiled = jitted.lower(*args).compile()
+            compiled = jitted.lower(*args).compile(compiler_options=options())
             needs = temporaries(compiled)
             if self.chunk or chunk == 1 or needs <= limit:
                 return runtime, compiled

@@ -92,6 +92,12 @@ def nested(w, x):
     return lax.scan(layers, x, None, 3)
 
 
+def ragged(w, x):
+    """Rows sorted by expert, and how many each has."""
+    chosen = jnp.sort(jnp.argmax(x[:, :3], 1))
+    return lax.ragged_dot(x, w, (chosen[:, None] == jnp.arange(3)[None]).sum(0, dtype=jnp.int32))
+
+
 # name: shape, inferred (rows, columns), what needs it dense, the use
 USES = {
     "x w": ((D, O), MATRIX, None, lambda w, x: x @ w),
@@ -126,6 +132,7 @@ USES = {
     "expert": ((4, D, O), STACK, None, lambda w, x: x @ w[jnp.argmax(x[0, :4])]),
     "experts": ((4, D, O), STACK, None, lambda w, x: jnp.einsum("td,tdo->to", x, w[jnp.argmax(x[:, :4], 1)])),
     "mapped experts": ((4, D, O), STACK, None, lambda w, x: jax.vmap(lambda i, x: x @ w[i])(TOKENS % 4, x)),
+    "ragged experts": ((3, D, O), STACK, None, ragged),
     "fused, sliced": ((D, 12), MATRIX, None, lambda w, x: (x @ w[:, :6]) * (x @ w[:, 6:])),
     "fused, split": ((D, 12), MATRIX, None, lambda w, x: sum(x @ part for part in jnp.split(w, 3, 1))),
     "fused, at a place": (
@@ -287,7 +294,23 @@ def in_cond(x, w):
     return lax.cond(x.sum() > 0, lambda: x @ w, lambda: x[::-1] @ w)
 
 
-ENDS = {"dot": lambda x, w: x @ w, "row": lambda x, w: x[0] @ w, "scan": in_scan, "while": in_while, "cond": in_cond}
+def in_conv(x, w):
+    """Along a row of places, each with as many channels as w has rows."""
+    return lax.conv_general_dilated(x[None], w[None], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+
+
+ENDS = {
+    "dot": lambda x, w: x @ w,
+    "row": lambda x, w: x[0] @ w,
+    "tied": lambda x, w: jnp.tanh(x @ w) @ w.T,
+    "look-up": lambda x, w: w[jnp.argmax(x, 1)] * 2,
+    "expert": lambda x, w: x @ jnp.stack([w, -w])[jnp.argmax(x[0, :2])],
+    "mapped": lambda x, w: jax.vmap(lambda column: x @ column, 1)(w),
+    "conv": in_conv,
+    "scan": in_scan,
+    "while": in_while,
+    "cond": in_cond,
+}
 
 
 @settings(max_examples=25, deadline=None, derandomize=True, database=None)

@@ -11,7 +11,10 @@ from jax import lax
 from leaves import MATRIX, by_member, draw, first, lazy
 from numpy.testing import assert_allclose
 
-from evo.lazy import Lazy, call, densify, report
+from evo.genome import Genome
+from evo.lazy import Lazy, call, densify, is_lazy, report
+from evo.noise import Gaussian, LowRank
+from evo.runtime import Runtime
 
 N, HIDDEN = 7, 40
 
@@ -64,12 +67,44 @@ def conv_by_hand(params, x):
     return x
 
 
+def decoder(params, tokens):
+    """Layers by scan, attention kernels (d, heads, dim) and (heads, dim, d), and an embedding that is also the head."""
+
+    def layer(x, w):
+        query, key, value = (jnp.einsum("td,dhk->thk", x, w[name]) for name in ("q", "k", "v"))
+        weights = jax.nn.softmax(jnp.einsum("thk,shk->hts", query, key) / 50)
+        return jnp.tanh(x + jnp.einsum("thk,hkd->td", jnp.einsum("hts,shk->thk", weights, value), w["out"])), None
+
+    x = lax.scan(layer, params["embed"][tokens], params["layers"])[0]
+    return x @ params["embed"].T
+
+
+def decoder_by_hand(params, tokens):
+    def heads(x, w):
+        return jnp.einsum("td,dhk->thk", x, w.base) + (x @ w.a[:, 0, 0])[:, None] * w.b[0].transpose(2, 0, 1)
+
+    def layer(x, w):
+        query, key, value = (heads(x, w[name]) for name in ("q", "k", "v"))
+        weights = jax.nn.softmax(jnp.einsum("thk,shk->hts", query, key) / 50)
+        mixed, out = jnp.einsum("hts,shk->thk", weights, value), w["out"]
+        x = x + jnp.einsum("thk,hkd->td", mixed, out.base)
+        return jnp.tanh(x + jnp.einsum("thk,hkr->tr", mixed, out.a[:, :, 0]) @ out.b[0, 0].T), None
+
+    embed = params["embed"]
+    x = embed.base[tokens] + embed.a[tokens, 0] @ embed.b[0].T
+    x = lax.scan(layer, x, params["layers"])[0]
+    return x @ embed.base.T + (x @ embed.b[0]) @ embed.a[:, 0].T
+
+
+LAYERS = {name: lazy((3, 24, 4, 6), (1,), (2, 3), 1, N) for name in ("q", "k", "v")}
+LAYERS |= {"out": lazy((3, 4, 6, 24), (1, 2), (3,), 1, N)}
 DENSE = [lazy((24, HIDDEN), *MATRIX, 1, N), lazy((HIDDEN, 24), *MATRIX, 1, N)]
 KERNELS = [lazy((3, 3, 8, 16), (0, 1, 2), (3,), 1, N), lazy((3, 3, 16, 24), (0, 1, 2), (3,), 1, N)]
 PROGRAMS = {
     "mlp": (mlp, mlp_by_hand, DENSE, (N, 5, 24)),
     "mlp, one row": (mlp, mlp_by_hand, DENSE, (N, 24)),
     "mlp over time": (partial(over_time, mlp), partial(over_time, mlp_by_hand), DENSE, (N, 24)),
+    "decoder": (decoder, decoder_by_hand, {"layers": LAYERS, "embed": lazy((50, 24), *MATRIX, 1, N)}, (N, 9)),
     "conv net": (conv_net, conv_by_hand, KERNELS, (N, 2, 9, 8, 8)),
 }
 
@@ -77,12 +112,12 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program_is_the_one_written_by_hand(name):
     model, by_hand, params, shape = PROGRAMS[name]
-    x = jnp.asarray(draw(*shape))
+    x = jnp.asarray(draw(*shape)) if name != "decoder" else jnp.arange(N * 9).reshape(shape) % 50
     program, twin = compiled(partial(call, model), params, x), compiled(by_hand, params, x)
     assert_allclose(program(params, x), twin(params, x), rtol=2e-5, atol=2e-5)
     assert_allclose(cost(program), cost(twin), rtol=0.03)  # one row's sum counts its additions twice
     shapes = {tuple(sorted(map(int, found.split(",")))) for found in re.findall(r"f32\[([\d,]+)\]", program.as_text())}
-    for w in params:
+    for w in jax.tree.leaves(params, is_leaf=is_lazy):
         assert tuple(sorted((N, *w.base.shape))) not in shapes
 
 
@@ -94,11 +129,31 @@ def test_noise_is_drawn_outside_of_the_loop():
         return call(partial(over_time, mlp), [w, v], x)
 
     text = jax.jit(jax.vmap(member)).lower(jax.random.split(jax.random.key(0), N), draw(N, 24)).compile().as_text()
+    assert not any("xor(" in loop for loop in rollouts(text))
+
+
+@pytest.mark.parametrize("noise", [LowRank(), LowRank(2, "normal"), Gaussian()], ids=repr)
+def test_a_chunk_draws_its_noise_before_its_rollouts(noise):
+    """Once a chunk, which is a loop around: what lies inside of the rollouts only plays."""
+    params, keys = [jnp.ones((24, HIDDEN)), jnp.ones((HIDDEN, 24))], jax.random.split(jax.random.key(0), 8)
+    genome = Genome(keys[:, None], jnp.ones((8, 1)))
+
+    def program(genome, luck):
+        task = lambda params, key: over_time(mlp, params, jnp.ones(24))  # noqa: E731
+        return Runtime(chunk=4).map(task, noise, params, genome, luck).fitness
+
+    text = jax.jit(program).lower(genome, keys).compile().as_text()
+    assert "xor(" in text
+    assert not any("xor(" in loop for loop in rollouts(text))
+
+
+def rollouts(text):
+    """The innermost loops of a compiled program in which a world takes steps."""
     blocks = {block.split()[0].lstrip("%"): block for block in re.split(r"\n(?=%|ENTRY)", text) if block.strip()}
-    rollouts = [body for body in re.findall(r"body=%([\w.\-]+)", text) if "cosine" in inside(blocks, body)]
-    assert rollouts
-    for body in rollouts:
-        assert "xor(" not in inside(blocks, body)
+    bodies = [inside(blocks, body) for body in re.findall(r"body=%([\w.\-]+)", text)]
+    found = [body for body in bodies if "cosine" in body and "body=" not in body]
+    assert found
+    return found
 
 
 def test_factors_cross_a_loops_edge_without_axes_of_length_1():

@@ -135,6 +135,7 @@ def scored(run: Run, archive: Any, cells: list[int], looks: int) -> dict[int, np
     import jax
 
     from evo.commands.look import task_state
+    from evo.compiler import options
     from evo.engine import judge
     from evo.task import Task
 
@@ -143,7 +144,8 @@ def scored(run: Run, archive: Any, cells: list[int], looks: int) -> dict[int, np
     keys = jax.random.split(jax.random.fold_in(jax.random.key(run.config["seed"]), REPEAT), looks)
     one = judge(run.task, task_state(run))
     rows = jax.tree.map(lambda x: x[np.array(cells)], archive.rows)
-    many = jax.jit(lambda rows: jax.lax.map(lambda row: jax.vmap(lambda key: one(row, key).fitness)(keys), rows))
+    program = lambda rows: jax.lax.map(lambda row: jax.vmap(lambda key: one(row, key).fitness)(keys), rows)  # noqa: E731
+    many = jax.jit(program, compiler_options=options())
     found = np.asarray(many(rows))
     lucky = np.nanmax(np.ptp(found, axis=1)) > 0
     return dict(zip(cells, found, strict=True)) if lucky else {}

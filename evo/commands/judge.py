@@ -59,6 +59,7 @@ def judge(run: Run, episodes: int) -> np.ndarray:
     """The solution's fitness in `episodes` fresh episodes."""
     import jax
 
+    from evo.compiler import options
     from evo.engine import judge as judge_of
     from evo.host import Host, HostTask, alone
     from evo.task import unit_of
@@ -69,7 +70,8 @@ def judge(run: Run, episodes: int) -> np.ndarray:
                 judged(alone(run.solution(), fresh(run, episodes)), run.task_state())[0].fitness, np.float64
             )
     one = judge_of(run.task, run.task_state())
-    scores = jax.jit(lambda params, keys: jax.vmap(lambda key: one(params, key).fitness)(keys))
+    program = lambda params, keys: jax.vmap(lambda key: one(params, key).fitness)(keys)  # noqa: E731
+    scores = jax.jit(program, compiler_options=options())
     return np.asarray(scores(run.solution(), fresh(run, episodes)), np.float64) * unit_of(run.task)
 
 
