@@ -20,6 +20,7 @@ import evo
 from evo.cli import main
 from evo.commands.judge import estimate
 from evo.commands.look import labels
+from evo.commands.train import misfits
 from evo.exchange import from_file
 from evo.progress import clock, line, short
 from evo.watch import CURVES, sparkline, view
@@ -133,8 +134,26 @@ def test_an_empty_archive_has_no_picture(tmp_path, capsys):
     task = f"{{kind: custom, fitness: '{tmp_path}/lost.py:lost'}}"
     out = str(tmp_path / "run")
     assert main([*ARM, "--task", task, "--out", out]) == 0
+    told = capsys.readouterr().out
+    assert "in no cell      64 of the last generation" in told
+    assert "empty, so the solution is the initial parameters" in told
     assert main(["archive", out]) == 2
     assert "is empty" in capsys.readouterr().err
+
+
+def test_misfits_are_told_at_the_end_of_a_run():
+    def told(unfiled, outside, elites):
+        columns = {
+            "unfiled": [0, unfiled],
+            "out_of_bounds": [9, outside],
+            "elites": [1, elites],
+            "evaluations": [8, 16],
+        }
+        return [name for name, _ in misfits({name: np.array(x, float) for name, x in columns.items()})]
+
+    assert told(0, 4, 1) == []
+    assert told(1, 5, 0) == ["in no cell", "out of bounds", "archive"]
+    assert list(misfits({"evaluations": np.array([8.0])})) == []
 
 
 def test_a_failed_run_is_exit_1(tmp_path, capsys):
