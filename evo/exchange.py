@@ -1,6 +1,6 @@
-"""Archives from the files of `evo export`; archives of flat rows to and from pyribs and QDax, which nothing here needs.
+"""Archives from the files of `evo export`, and to and from pyribs (flat rows) and QDax, which nothing here needs.
 
-Rows, fitness and descriptors survive. Records and the thresholds of an archive that anneals stay behind.
+Rows, fitness and descriptors survive, bit for bit. Records and the thresholds of an archive that anneals stay behind.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def to_pyribs(cells: Cells, archive: Archive) -> Any:
 def from_pyribs(cells: Cells, theirs: Any) -> Archive:
     """The elites of a pyribs archive, filed in these cells; the best where two meet."""
     data = theirs.data()
-    return _flat_filed(cells, data["objective"], data["measures"], data["solution"])
+    rows = jnp.asarray(data["solution"], jnp.float32)
+    return _filed(cells, data["objective"], data["measures"], rows, jnp.zeros(rows.shape[1]))
 
 
 def to_qdax(cells: Cells, archive: Archive) -> Any:
@@ -50,17 +51,16 @@ def to_qdax(cells: Cells, archive: Archive) -> Any:
     from qdax.core.containers.mapelites_repertoire import MapElitesRepertoire
 
     centroids = cells.centroids if isinstance(cells, CVT) else middles(cells)
-    fitness = jnp.asarray(archive.fitness)[:, None]
-    rows = jnp.asarray(_flat(archive))
     return MapElitesRepertoire(
-        genotypes=rows, fitnesses=fitness, descriptors=archive.descriptor, centroids=jnp.asarray(centroids),
-        extra_scores={}, keys_extra_scores=(),
+        genotypes=archive.rows, fitnesses=archive.fitness[:, None], descriptors=archive.descriptor,
+        centroids=jnp.asarray(centroids), extra_scores={}, keys_extra_scores=(),
     )  # fmt: skip
 
 
 def from_qdax(cells: Cells, theirs: Any) -> Archive:
-    """The elites of a QDax repertoire of flat genotypes, filed in these cells; the best where two meet."""
-    return _flat_filed(cells, np.asarray(theirs.fitnesses)[:, 0], theirs.descriptors, theirs.genotypes)
+    """The elites of a QDax repertoire, filed in these cells; the best where two meet."""
+    rows = theirs.genotypes
+    return _filed(cells, theirs.fitnesses[:, 0], theirs.descriptors, rows, jax.tree.map(lambda x: x[0], rows))
 
 
 def from_file(cells: Cells, path: Path, like: Any) -> Archive:
@@ -94,13 +94,8 @@ def middles(grid: Any) -> np.ndarray:
 
 def _flat(archive: Archive) -> np.ndarray:
     if not hasattr(archive.rows, "ndim") or archive.rows.ndim != 2:
-        raise ValueError("pyribs and QDax archives hold flat rows, an array [cells, parameters]; ravel yours first.")
+        raise ValueError("pyribs' archives hold flat rows, an array [cells, parameters]; ravel yours first.")
     return np.asarray(archive.rows)
-
-
-def _flat_filed(cells: Cells, fitness: Any, descriptor: Any, rows: Any) -> Archive:
-    rows = jnp.asarray(rows, jnp.float32)
-    return _filed(cells, fitness, descriptor, rows, jnp.zeros(rows.shape[1]))
 
 
 def _filed(cells: Cells, fitness: Any, descriptor: Any, rows: Any, like: Any) -> Archive:
