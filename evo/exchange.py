@@ -1,6 +1,7 @@
 """Archives from the files of `evo export`, and to and from pyribs (flat rows) and QDax, which nothing here needs.
 
-Rows, fitness and descriptors survive, bit for bit. Records and the thresholds of an archive that anneals stay behind.
+Rows, fitness and descriptors survive, bit for bit, and in our own files the records. The thresholds of an archive that
+anneals stay behind.
 """
 
 from __future__ import annotations
@@ -13,8 +14,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from evo.archive import Archive, Cells, Grid, empty, insert
-from evo.checkpoint import unflatten
+from evo.checkpoint import flatten, unflatten
 from evo.cvt import CVT
+
+
+def arrays(archive: Archive) -> dict[str, np.ndarray]:
+    """The elites as arrays with a row each: `cell`, `fitness`, `descriptor`, `record/...` (when each came, who made it
+    of whom) and `params/...`."""
+    taken = np.flatnonzero(np.isfinite(np.asarray(archive.fitness)))
+    kept = {"fitness": archive.fitness, "descriptor": archive.descriptor}
+    kept |= {f"record/{path}": x for path, x in flatten(archive.record).items()}
+    kept |= {f"params/{path}": x for path, x in flatten(archive.rows).items()}
+    return {"cell": taken} | {name: np.asarray(x)[taken] for name, x in kept.items()}
+
+
+def columns(elites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A table of `arrays` without the parameters: `cell`, `fitness`, `descriptor_0`, ..., `generation`, ..."""
+    table = {}
+    for name, x in elites.items():
+        if not name.startswith("params/"):
+            name = name.removeprefix("record/")
+            table |= {name: x} if x.ndim == 1 else {f"{name}_{i}": x[:, i] for i in range(x.shape[1])}
+    return table
+
+
+def to_pandas(archive: Archive) -> Any:
+    """The elites as a pandas DataFrame, without their parameters; as the CSV of `evo export`."""
+    import pandas
+
+    return pandas.DataFrame(columns(arrays(archive)))
 
 
 def to_pyribs(cells: Cells, archive: Archive) -> Any:
@@ -63,26 +91,32 @@ def from_qdax(cells: Cells, theirs: Any) -> Archive:
     return _filed(cells, theirs.fitnesses[:, 0], theirs.descriptors, rows, jax.tree.map(lambda x: x[0], rows))
 
 
-def from_file(cells: Cells, path: Path, like: Any) -> Archive:
+def from_file(cells: Cells, path: Path, like: Any, record: Any = None) -> Archive:
     """The elites of an .npz or .safetensors that `evo export` wrote, filed in these cells; the best where two meet.
 
-    `like` is one elite's row: the parameters, or whatever the archive holds. A CSV has no parameters to come back with.
+    `like` is one elite's row: the parameters, or whatever the archive holds; `record` one elite's record, where those
+    are to come back too. A CSV has no parameters to come back with.
     """
     if path.suffix == ".safetensors":
         from safetensors.numpy import load_file
 
-        arrays = load_file(path)
+        found = load_file(path)
     elif path.suffix == ".npz":
         with np.load(path) as file:
-            arrays = dict(file)
+            found = dict(file)
     else:
         raise ValueError(f"{path}: elites come back from an .npz or a .safetensors, as `evo export` writes them.")
-    if lacking := [name for name in ("fitness", "descriptor") if name not in arrays]:
+    if lacking := [name for name in ("fitness", "descriptor") if name not in found]:
         raise ValueError(f"{path} has no {lacking[0]!r}: wanted the elites of an archive, as `evo export` writes them.")
-    count = len(arrays["fitness"])
-    named = {name.removeprefix("params/"): x for name, x in arrays.items() if name.startswith("params/")}
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), jax.eval_shape(lambda: like))
-    return _filed(cells, arrays["fitness"], arrays["descriptor"], unflatten(named, shapes), like)
+    rows, records = (_named(found, prefix, one) for prefix, one in (("params/", like), ("record/", record)))
+    return _filed(cells, found["fitness"], found["descriptor"], rows, like, records, record)
+
+
+def _named(found: dict[str, np.ndarray], prefix: str, like: Any) -> Any:
+    """The arrays under this prefix, as a pytree of rows like this."""
+    count, one = len(found["fitness"]), jax.eval_shape(lambda: like)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), one)
+    return unflatten({name.removeprefix(prefix): x for name, x in found.items() if name.startswith(prefix)}, shapes)
 
 
 def middles(grid: Any) -> np.ndarray:
@@ -98,8 +132,10 @@ def _flat(archive: Archive) -> np.ndarray:
     return np.asarray(archive.rows)
 
 
-def _filed(cells: Cells, fitness: Any, descriptor: Any, rows: Any, like: Any) -> Archive:
-    nobody = empty(cells, like)
+def _filed(cells: Cells, fitness, descriptor, rows: Any, like: Any, records: Any = None, record: Any = None) -> Archive:
+    nobody = empty(cells, like, record)
     if not len(fitness):
         return nobody
-    return insert(cells, nobody, jnp.asarray(fitness, jnp.float32), jnp.asarray(descriptor, jnp.float32), rows)[0]
+    return insert(
+        cells, nobody, jnp.asarray(fitness, jnp.float32), jnp.asarray(descriptor, jnp.float32), rows, records
+    )[0]
