@@ -109,7 +109,8 @@ class QD:
             trials = list(jnp.stack(trials)[who])
         starts = [sum(trial.shape[0] for trial in trials[:i]) for i in range(len(trials))]
         trials = [trial + start for trial, start in zip(trials, starts, strict=True)]
-        return concatenate(*genomes), jnp.concatenate([*trials, self.offspring + jnp.arange(self.looks)])
+        together = genomes[0] if len(genomes) == 1 else concatenate(*genomes)
+        return together, jnp.concatenate([*trials, self.offspring + jnp.arange(self.looks)])
 
     def bases(self, state: State) -> Params:
         """The archive's rows, and the emitters' own."""
@@ -243,7 +244,12 @@ def _still(cell: Int[Array, "l"]) -> Genome:
 
 
 def alike(genomes: list[Genome]) -> list[Genome]:
-    """The same members with as many genes and parents each as the one with the most; those added weigh 0."""
+    """The same members with as many genes and parents each as the one with the most; those added weigh 0.
+
+    What stands alone stays as it is: members that share parents go on sharing them.
+    """
+    if len(genomes) == 1:
+        return genomes
     genes = max(g.scale.shape[1] for g in genomes)
     parents = max(g.parents.shape[1] for g in genomes if g.parents is not None)
     mixed = parents > 1 or any(g.mix is not None for g in genomes)
