@@ -22,7 +22,7 @@ def arrays(archive: Archive) -> dict[str, np.ndarray]:
     """The elites as arrays with a row each: `cell`, `fitness`, `descriptor`, `record/...` (when each came, who made it
     of whom) and `params/...`."""
     taken = np.flatnonzero(np.isfinite(np.asarray(archive.fitness)))
-    kept = {"fitness": archive.fitness, "descriptor": archive.descriptor}
+    kept: dict[str, Any] = {"fitness": archive.fitness, "descriptor": archive.descriptor}
     kept |= {f"record/{path}": x for path, x in flatten(archive.record).items()}
     kept |= {f"params/{path}": x for path, x in flatten(archive.rows).items()}
     return {"cell": taken} | {name: np.asarray(x)[taken] for name, x in kept.items()}
@@ -30,7 +30,7 @@ def arrays(archive: Archive) -> dict[str, np.ndarray]:
 
 def columns(elites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A table of `arrays` without the parameters: `cell`, `fitness`, `descriptor_0`, ..., `generation`, ..."""
-    table = {}
+    table: dict[str, np.ndarray] = {}
     for name, x in elites.items():
         if not name.startswith("params/"):
             name = name.removeprefix("record/")
