@@ -40,8 +40,10 @@ def columns(elites: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def to_pandas(archive: Archive) -> Any:
     """The elites as a pandas DataFrame, without their parameters; as the CSV of `evo export`."""
-    import pandas
-
+    try:
+        import pandas
+    except ImportError:
+        raise ValueError("A DataFrame needs pandas: `pip install 'evo-engine[view]'`.") from None
     return pandas.DataFrame(columns(arrays(archive)))
 
 
