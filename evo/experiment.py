@@ -66,7 +66,8 @@ class Experiment:
 def load(source: str, overrides: Iterable[tuple[str, str]] = ()) -> Experiment:
     """The experiment of a name in `configs/` or of a YAML file, with some fields set to other values.
 
-    An override is a path and YAML text: `("strategy.sigma", "0.1")`.
+    An override is a path and YAML text: `("strategy.sigma", "0.1")`, or `("strategy.emitters.0.iso", "0.1")` for the
+    first of a list.
     """
     raw = parse(read(source), source)
     if not isinstance(raw, dict):
@@ -142,12 +143,23 @@ def _plain(verb: Any) -> Any:
         return {"python": repr(verb)}
 
 
-def _set(raw: dict, path: str, value: Any):
-    *above, last = path.split(".")
-    for i, name in enumerate(above):
-        inner = spelled(raw.get(name, {}))
-        if not isinstance(inner, dict):
-            raise ValueError(f"{path}: {'.'.join(above[: i + 1])} is {inner!r}, which has no fields to set.")
-        raw[name] = inner
-        raw = inner
-    raw[last] = value
+def _set(raw: Any, path: str, value: Any):
+    names = path.split(".")
+    for i, name in enumerate(names):
+        at = _place(raw, name, ".".join(names[:i]), path)
+        if i == len(names) - 1:
+            raw[at] = value
+        else:
+            raw[at] = spelled(raw.get(at, {}) if isinstance(raw, dict) else raw[at])
+            raw = raw[at]
+
+
+def _place(raw: Any, name: str, above: str, path: str) -> Any:
+    """Where an override goes next: a field by its name, an entry of a list by its number."""
+    if isinstance(raw, dict):
+        return name
+    if not isinstance(raw, list):
+        raise ValueError(f"{path}: {above} is {raw!r}, which has no fields to set.")
+    if not name.isdecimal() or int(name) >= len(raw):
+        raise ValueError(f"{path}: {above} is a list of {len(raw)}, counted from 0; got {name!r}.")
+    return int(name)

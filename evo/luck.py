@@ -69,17 +69,17 @@ def corrected(cells: Cells, archive: Archive, looks: Looks) -> dict[str, Array]:
     reported, so read these numbers beside `looked`, the share that somebody has.
 
     `descriptor_error`: mean distance between the descriptor that let an elite in and the mean of the later ones;
-    `luck`: mean fitness that let elites in, minus the mean of the later ones.
+    `luck`: mean fitness that let elites in, minus the mean of the later ones; both NaN where nobody was looked at.
     """
     fitness, descriptor, seen = seen_as(archive, looks)
     taken, filed = occupied(archive), stats(refiled(cells.surface, fitness, descriptor), cells.offset)
-    count = jnp.maximum(seen.sum(dtype=jnp.int32), 1).astype(jnp.float32)
+    count = seen.sum(dtype=jnp.int32).astype(jnp.float32)
+    mean = lambda x: jnp.where(count > 0, jnp.where(seen, x, 0.0).sum() / jnp.maximum(count, 1), jnp.nan)  # noqa: E731
     apart = jnp.sqrt(((archive.descriptor - looks.descriptor) ** 2).sum(-1))
     return {
         "corrected_qd_score": filed["qd_score"],
         "corrected_coverage": filed["coverage"],
-        "looked": seen.sum(dtype=jnp.int32).astype(jnp.float32)
-        / jnp.maximum(taken.sum(dtype=jnp.int32), 1).astype(jnp.float32),
-        "luck": jnp.where(seen, archive.fitness - looks.fitness, 0.0).sum() / count,
-        "descriptor_error": jnp.where(seen, apart, 0.0).sum() / count,
+        "looked": count / jnp.maximum(taken.sum(dtype=jnp.int32), 1).astype(jnp.float32),
+        "luck": mean(archive.fitness - looks.fitness),
+        "descriptor_error": mean(apart),
     }

@@ -109,7 +109,8 @@ class QD:
             trials = list(jnp.stack(trials)[who])
         starts = [sum(trial.shape[0] for trial in trials[:i]) for i in range(len(trials))]
         trials = [trial + start for trial, start in zip(trials, starts, strict=True)]
-        return concatenate(*genomes), jnp.concatenate([*trials, self.offspring + jnp.arange(self.looks)])
+        together = genomes[0] if len(genomes) == 1 else concatenate(*genomes)
+        return together, jnp.concatenate([*trials, self.offspring + jnp.arange(self.looks)])
 
     def bases(self, state: State) -> Params:
         """The archive's rows, and the emitters' own."""
@@ -119,7 +120,8 @@ class QD:
         self, runtime: Runtime, state: State, genome: Genome, evaluation: Evaluation
     ) -> tuple[State, dict[str, Array]]:
         """Take in the looks, put the offspring in the archive, tell the emitters. Logs the archive's `stats`, how many
-        cells were filled (`added`) or got a better elite (`improved`), how many offspring were `out_of_bounds`; the
+        cells were filled (`added`) or got a better elite (`improved`), how many offspring were `out_of_bounds`, and
+        how many belong to no cell (`unfiled`: a descriptor that isn't finite, or is out of bounds and refused); the
         first two by emitter where there are several (`added_0`, ...), with a bandit also who played (`played_0`, ...);
         with `looks` what `evo.luck.corrected` says."""
         archive, n = self._looked(state, evaluation), self.offspring
@@ -132,7 +134,7 @@ class QD:
         offspring = Offspring(genome, fitness, descriptor, inserted)
         told = self._told(state, archive, offspring, Stage(self.cells, self.noise, runtime))
         archive = self._keep(archive, [rows for _, rows in told])
-        info = stats(self.cells.top(archive), self.cells.offset) | self._counts(inserted, maker_of)
+        info = stats(self.cells.top(archive), self.cells.offset) | self._counts(fitness, inserted, maker_of)
         played = state.played
         if played is not None:
             chosen = jnp.zeros(len(told), bool).at[self._playing(state)].set(True)
@@ -192,11 +194,12 @@ class QD:
                 found.append(jax.lax.cond((who == i).any(), tell, lambda old=old, rows=rows: (old, rows)))
         return found
 
-    def _counts(self, inserted: Inserted, maker_of: Int[Array, "n"]) -> dict[str, Array]:
+    def _counts(self, fitness: Array, inserted: Inserted, maker_of: Int[Array, "n"]) -> dict[str, Array]:
         moved = jnp.where(inserted.accepted, inserted.status, 0)
         what, count = {"added": moved == 2, "improved": moved == 1}, len(self.emitters)
         info = {name: which.sum(dtype=jnp.int32) for name, which in what.items()}
         info["out_of_bounds"] = inserted.outside.sum(dtype=jnp.int32)
+        info["unfiled"] = (jnp.isfinite(fitness) & jnp.isneginf(inserted.improvement)).sum(dtype=jnp.int32)
         if count > 1:
             for name, which in what.items():
                 own = jax.ops.segment_sum(which.astype(jnp.int32), maker_of, count)
@@ -241,7 +244,12 @@ def _still(cell: Int[Array, "l"]) -> Genome:
 
 
 def alike(genomes: list[Genome]) -> list[Genome]:
-    """The same members with as many genes and parents each as the one with the most; those added weigh 0."""
+    """The same members with as many genes and parents each as the one with the most; those added weigh 0.
+
+    What stands alone stays as it is: members that share parents go on sharing them.
+    """
+    if len(genomes) == 1:
+        return genomes
     genes = max(g.scale.shape[1] for g in genomes)
     parents = max(g.parents.shape[1] for g in genomes if g.parents is not None)
     mixed = parents > 1 or any(g.mix is not None for g in genomes)

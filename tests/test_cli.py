@@ -11,6 +11,7 @@ from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -20,7 +21,8 @@ import evo
 from evo.cli import main
 from evo.commands.judge import estimate
 from evo.commands.look import labels
-from evo.exchange import from_file
+from evo.commands.train import misfits
+from evo.exchange import from_file, to_pandas
 from evo.progress import clock, line, short
 from evo.watch import CURVES, sparkline, view
 
@@ -133,8 +135,26 @@ def test_an_empty_archive_has_no_picture(tmp_path, capsys):
     task = f"{{kind: custom, fitness: '{tmp_path}/lost.py:lost'}}"
     out = str(tmp_path / "run")
     assert main([*ARM, "--task", task, "--out", out]) == 0
+    told = capsys.readouterr().out
+    assert "in no cell      64 of the last generation" in told
+    assert "empty, so the solution is the initial parameters" in told
     assert main(["archive", out]) == 2
     assert "is empty" in capsys.readouterr().err
+
+
+def test_misfits_are_told_at_the_end_of_a_run():
+    def told(unfiled, outside, elites):
+        columns = {
+            "unfiled": [0, unfiled],
+            "out_of_bounds": [9, outside],
+            "elites": [1, elites],
+            "evaluations": [8, 16],
+        }
+        return [name for name, _ in misfits({name: np.array(x, float) for name, x in columns.items()})]
+
+    assert told(0, 4, 1) == []
+    assert told(1, 5, 0) == ["in no cell", "out of bounds", "archive"]
+    assert list(misfits({"evaluations": np.array([8.0])})) == []
 
 
 def test_a_failed_run_is_exit_1(tmp_path, capsys):
@@ -232,14 +252,22 @@ def test_export_writes_the_elites(arm, tmp_path):
     taken = np.flatnonzero(np.isfinite(archive.fitness))
     rows = table(tmp_path / "elites.csv")
     np.testing.assert_array_equal(np.float32([row["fitness"] for row in rows]), archive.fitness[taken])
+    for name in ("generation", "emitter"):
+        assert [int(row[name]) for row in rows] == getattr(archive.record, name)[taken].tolist()
+    assert [int(row["parents_1"]) for row in rows] == archive.record.parents[taken, 1].tolist()
+    frame = to_pandas(archive)
+    assert list(frame) == list(rows[0])
+    np.testing.assert_array_equal(frame["descriptor_1"], archive.descriptor[taken, 1])
     np.testing.assert_array_equal(np.load(tmp_path / "elites.npz")["params/value"], archive.rows[taken])
     assert main(["export", str(arm), str(tmp_path / "elites.safetensors")]) == 0
     grid, row = evo.open(arm).strategy.grid, archive.rows[0]
     for suffix in (".npz", ".safetensors"):
-        back = from_file(grid, tmp_path / f"elites{suffix}", row)
+        back = from_file(grid, tmp_path / f"elites{suffix}", row, jax.tree.map(lambda x: x[0], archive.record))
         np.testing.assert_array_equal(back.fitness, archive.fitness)
-        for mine, theirs in ((back.rows, archive.rows), (back.descriptor, archive.descriptor)):
-            np.testing.assert_array_equal(mine[taken], theirs[taken])
+        for name in ("rows", "descriptor", "record"):
+            pairs = jax.tree.map(lambda *x: x, *(getattr(a, name) for a in (back, archive)))
+            for mine, theirs in jax.tree.leaves(pairs, is_leaf=lambda x: type(x) is tuple):
+                np.testing.assert_array_equal(mine[taken], theirs[taken])
     with pytest.raises(ValueError, match="elites come back from"):
         from_file(grid, tmp_path / "elites.csv", row)
     with pytest.raises(ValueError, match="has shape"):

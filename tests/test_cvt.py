@@ -80,17 +80,23 @@ def test_novelty_golden():
     assert_allclose(novelty(archive, place, 1), [1, 0, -np.inf])
 
 
+@pytest.mark.parametrize("cells", [Grid((5, 4), BOX), CVT(20, BOX)])
 @pytest.mark.parametrize("peer", ["pyribs", "qdax"])
-def test_archives_go_out_and_come_back(peer):
+def test_archives_go_out_and_come_back(peer, cells):
     exchange = pytest.importorskip("evo.exchange")
     pytest.importorskip({"pyribs": "ribs.archives", "qdax": "qdax.core.map_elites"}[peer], exc_type=ImportError)
-    grid, rng = Grid((5, 4), BOX), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     place = rng.uniform([-1, 0], [1, 5], (30, 2)).astype(np.float32)
     rows, fitness = rng.normal(size=(30, 3)).astype(np.float32), rng.normal(size=30).astype(np.float32)
-    ours, _ = insert(grid, empty(grid, jnp.zeros(3)), *map(jnp.asarray, (fitness, place, rows)))
-    there = getattr(exchange, f"to_{peer}")(grid, ours)
-    back = getattr(exchange, f"from_{peer}")(grid, there)
+    rows = {"w": rows, "n": np.arange(30)} if peer == "qdax" else rows  # pyribs takes flat rows alone
+    batch = jax.tree.map(jnp.asarray, (fitness, place, rows))
+    ours, _ = insert(cells, empty(cells, jax.tree.map(lambda x: jnp.zeros_like(x[0]), batch[2])), *batch)
+    there = getattr(exchange, f"to_{peer}")(cells, ours)
+    back = getattr(exchange, f"from_{peer}")(cells, there)
     taken = np.isfinite(ours.fitness)
     assert_array_equal(back.fitness, ours.fitness)
-    for name in ("rows", "descriptor"):
-        assert_array_equal(getattr(back, name)[taken], getattr(ours, name)[taken])
+    assert_array_equal(back.descriptor[taken], ours.descriptor[taken])
+    jax.tree.map(lambda a, b: assert_array_equal(a[taken], b[taken]), back.rows, ours.rows)
+    if peer == "pyribs":
+        with pytest.raises(ValueError, match="hold flat rows"):
+            exchange.to_pyribs(cells, ours._replace(rows={"w": ours.rows}))

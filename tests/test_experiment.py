@@ -67,6 +67,11 @@ def test_overrides_reach_every_field(small):
     assert dict(strategy.optimizer_options) == {"b1": 0.5}
     assert (experiment.task.dim, experiment.seed, experiment.log) == (6, 7, ("tensorboard",))
     assert type(load("sphere", [("task", "rastrigin")]).task).__name__ == "Rastrigin"
+    emitters = load("arm_map_elites", [("strategy", "qd"), ("strategy.emitters", "[iso_line, cma]"),
+                                       ("strategy.emitters.1.batch", "9")]).strategy.emitters  # fmt: skip
+    assert (emitters[0].population, emitters[1].batch) == (256, 9)
+    with pytest.raises(ValueError, match=r"strategy.emitters is a list of 3, counted from 0; got 'iso'"):
+        load("sphere_emitters", [("strategy.emitters.iso", "1")])
 
 
 BAD = {

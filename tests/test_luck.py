@@ -54,6 +54,11 @@ def test_corrected_golden():
     assert_allclose(numbers["looked"], 2 / 3, rtol=1e-6)
     assert numbers["luck"] == (2 + 5) / 2
     assert numbers["descriptor_error"] == 0.5
+    nobody = corrected(grid, archive, looks._replace(number=jnp.zeros(4, jnp.int32)))
+    assert np.isnan(nobody["luck"])
+    assert np.isnan(nobody["descriptor_error"])
+    assert nobody["looked"] == 0
+    assert nobody["corrected_qd_score"] == 4 + 6 + 3  # as reported
 
 
 def test_luck_is_seen():

@@ -89,12 +89,15 @@ def test_failures_stay_out():
         return Evaluation(fitness, jnp.where(params[1] > 0, jnp.inf, 5 * params))
 
     strategy = MapElites(population=100, shape=(3, 3), bounds=((-1.0, 0.0), (-1.0, 0.0)), initial=1.0)
-    (_, _), (state, info) = play(strategy, task, jnp.zeros(2), 1)
+    start = strategy.init(jax.random.key(0), jnp.zeros(2))
+    state, info, _, judged = generation(strategy, task)(jax.random.key(1), start)
     taken = np.isfinite(state.archive.fitness)
     assert not np.isnan(state.archive.fitness).any()
     assert taken.sum() == info["added"] == info["elites"]
     assert (np.asarray(state.archive.rows)[taken] < 0).all()
     assert info["out_of_bounds"] > 0
+    nowhere = np.isfinite(judged.fitness) & ~np.isfinite(judged.descriptor).all(1)
+    assert info["unfiled"] == nowhere.sum() > 0
 
 
 def test_a_wrong_descriptor_is_told():

@@ -13,7 +13,9 @@ from evo.bandit import Played, choose, learn, unplayed
 from evo.cvt import CVT
 from evo.deep import Deep
 from evo.express import express_dense
+from evo.genome import member
 from evo.noise import LowRank
+from evo.runtime import Runtime
 from evo.strategies.emitters.climb import Climb
 from evo.strategies.emitters.cma import CMA
 from evo.strategies.emitters.iso_line import IsoLine
@@ -151,14 +153,17 @@ def test_two_stage_ranking_and_restarts():
 
 
 def test_low_rank_climbers_are_never_whole_networks():
-    strategy = QD(Grid((8,), ((0.0, 1.0),)), (Climb(2, 32),), noise=LowRank())
-    params = {"w": jnp.zeros((256, 256))}
-    state = strategy.init(jax.random.key(0), params)
+    """64 perturbations of 2 centres are judged with the memory of the centres, and each is its centre + rank 1."""
+    strategy, d = QD(Grid((8,), ((0.0, 1.0),)), (Climb(2, 32),), noise=LowRank()), 512
+    state = strategy.init(jax.random.key(0), {"w": jnp.zeros((d, d))})
     genome, _ = strategy.ask(jax.random.key(1), state)
-    bytes_of = sum(x.size * 4 for x in jax.tree.leaves(genome._replace(key=jax.random.key_data(genome.key))))
-    assert bytes_of < 64 * 100
-    one = jax.vmap(lambda g: express_dense(strategy.noise, strategy.bases(state), g))(genome)
-    assert np.linalg.matrix_rank(np.asarray(one["w"][5])) == 1
+    judge = lambda params, key: Evaluation(-((jnp.ones(d) @ params["w"]) ** 2).sum(), params["w"][0, :1])  # noqa: E731
+    judged = jax.jit(lambda *a: Runtime().map(judge, strategy.noise, strategy.bases(state), *a))
+    luck = jax.random.split(jax.random.key(2), 64)
+    assert judged.lower(genome, luck).compile().memory_analysis().temp_size_in_bytes < 64 * d * d * 4 // 10
+    one = express_dense(strategy.noise, strategy.bases(state), member(genome, 5))
+    assert np.linalg.matrix_rank(np.asarray(one["w"])) == 1
+    assert_array_equal(member(genome, 33).parents, [8 + 1])  # the second half are the second centre's
 
 
 @pytest.mark.parametrize(

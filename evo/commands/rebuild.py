@@ -108,14 +108,11 @@ class Export:
 
 
 def archived(run: Run) -> dict[str, np.ndarray]:
-    """The elites as arrays with a row each: cell, fitness, descriptor and parameters."""
-    from evo.checkpoint import flatten
+    """The elites as arrays with a row each: see `evo.exchange.arrays`."""
     from evo.commands.opened import elites
+    from evo.exchange import arrays
 
-    archive, cells = elites(run)
-    columns = {"cell": cells, "fitness": np.asarray(archive.fitness)[cells]}
-    columns["descriptor"] = np.asarray(archive.descriptor)[cells]
-    return columns | {f"params/{path}": x[cells] for path, x in flatten(archive.rows).items()}
+    return arrays(elites(run)[0])
 
 
 def writer(path: Path, suffixes: tuple[str, ...]):
@@ -141,20 +138,17 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]):
 
 def write_csv(path: Path, arrays: dict[str, np.ndarray]):
     """A row an elite (without its parameters), or, for a solution, a row a number: path, index, value."""
+    from evo.exchange import columns
+
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         if "cell" in arrays:
-            names = [f"descriptor_{d}" for d in range(arrays["descriptor"].shape[1])]
-            rows.writerow(["cell", "fitness", *names])
-            rows.writerows(_elite_rows(arrays))
+            told = columns(arrays)
+            rows.writerow(told)
+            rows.writerows(zip(*(x.tolist() for x in told.values()), strict=True))
         else:
             rows.writerow(["path", "index", "value"])
             rows.writerows((path, i, v) for path, x in arrays.items() for i, v in enumerate(x.reshape(-1).tolist()))
-
-
-def _elite_rows(arrays: dict[str, np.ndarray]) -> list[list[Any]]:
-    columns = zip(*(arrays[name].tolist() for name in ("cell", "fitness", "descriptor")), strict=True)
-    return [[cell, fitness, *descriptor] for cell, fitness, descriptor in columns]
 
 
 WRITERS = {".safetensors": write_safetensors, ".npz": write_npz, ".csv": write_csv}

@@ -123,8 +123,21 @@ def finish(out: Path, result: Any, console: Console, task: Any = None):
         seen = result.metrics.get("eval_mean", np.zeros(0))
         if (fresh := seen[np.isfinite(seen)]).size:
             console.print(f"on fresh luck   {fresh[-1]:.6g}", highlight=False)
+        for name, said in misfits(result.metrics):
+            console.print(f"{name:15} {said}", highlight=False, soft_wrap=True)
     for name, value in getattr(task, "references", {}).items():
         console.print(f"{name:15} {value:.6g}  (what counting scores there)", highlight=False)
+
+
+def misfits(metrics: dict[str, np.ndarray]) -> Iterator[tuple[str, str]]:
+    """What to know of the last generation's members whose descriptors an archive can't place, or hardly."""
+    unfiled, outside = (int(metrics[name][-1]) if name in metrics else 0 for name in ("unfiled", "out_of_bounds"))
+    if unfiled:
+        yield "in no cell", f"{unfiled} of the last generation: a descriptor that isn't finite, or is refused"
+    if outside > metrics["evaluations"][-1] / len(metrics["evaluations"]) / 2:
+        yield "out of bounds", f"{outside} of the last generation; the archive's `bounds` may be too narrow"
+    if "elites" in metrics and not metrics["elites"][-1]:
+        yield "archive", "empty, so the solution is the initial parameters"
 
 
 def check_same(out: Path, config: str):

@@ -30,11 +30,11 @@ Y_LABELS = {
     "fitness": "fitness",
     "coverage": "coverage (% of cells)",
     "qd_score": "QD score",
-    "corrected_qd_score": "corrected QD score",
+    "descriptor_error": "distance to descriptor",
     "update_norm": "length of the update",
     "half_cosine": "cosine between half-populations",
 }
-ARCHIVE = ("coverage", "qd_score", "corrected_qd_score")  # panels of a run that has them
+ARCHIVE = ("coverage", "qd_score", "descriptor_error")  # panels of a run that has them
 DIAGNOSTICS = ("update_norm", "half_cosine", "sigma")  # of an evolution strategy
 POINTS = 120  # of a curve whose interval is bootstrapped
 CORRECTED = "corrected_"  # before the name of a column: the same as the later looks at elites see it
@@ -65,10 +65,11 @@ def curves(
     """Draw runs, each (label, columns), into one PNG, SVG or PDF, or into one HTML page where the file is named so.
 
     `x` is generation, evaluations, steps or seconds. `y` names columns, a panel each; None: the fitness (best; mean
-    with a band of one std; what the solution scored on fresh luck where that was measured), then coverage and QD score
-    where a run has them. Runs of one label are seeds: their median, with the band between the quartiles; or, with
-    `statistic="iqm"`, their interquartile mean with its 95 % bootstrap interval (rliable). Values that aren't finite
-    are left out. Raises ValueError for a column that a run lacks.
+    with a band of one std; what the solution scored on fresh luck where that was measured), then, where a run has them,
+    coverage and QD score (dotted: as later looks see them) and how far elites are from their descriptors. Runs of one
+    label are seeds: their median, with the band between the quartiles; or, with `statistic="iqm"`, their interquartile
+    mean with its 95 % bootstrap interval (rliable). Values that aren't finite are left out. Raises
+    ValueError for a column that a run lacks.
     """
     from matplotlib import rc_context
 

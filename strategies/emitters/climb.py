@@ -32,7 +32,8 @@ class Climb:
     1 / (batch sigma) * sum_i rank_i noise_i, and starts anew; the starts are spread evenly over time. Ranks are of
     `aim`: the fitness, the improvement over the cell's tenant, or the novelty (mean distance of the descriptor to the
     `nearest` nearest elites). All perturbations are offered to the archive. With `LowRank` noise a perturbation is
-    never a whole network (arXiv:2511.16652). Perturbations come in pairs of opposite sign that share their luck.
+    never a whole network (arXiv:2511.16652) where this is the only emitter and nobody is looked at again; beside others
+    it is one while it is judged. Perturbations come in pairs of opposite sign that share their luck.
     """
 
     centers: int = 4
@@ -69,7 +70,7 @@ class Climb:
     def ask(self, key, state, archive, own):
         n = self.population
         sign = jnp.where(jnp.arange(n) % 2, -1.0, 1.0)
-        parents = own + jnp.arange(n) // self.batch
+        parents = own + jnp.arange(self.centers)  # a centre's perturbations share its matrices
         return Genome(split(key, n // 2)[:, None], self.sigma * sign[:, None], parents[:, None]), jnp.arange(n) // 2
 
     def tell(self, key, state, archive, own, offspring, stage):
