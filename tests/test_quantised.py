@@ -15,8 +15,10 @@ from evo.envs.language.causal import logits_of
 from evo.envs.language.checkpoint import load
 from evo.envs.language.generate import padded
 from evo.envs.language.quantised import dense, dequantised, quantise, quantised, times, whole
+from evo.express import own_keys, plan
 from evo.genome import Genome
 from evo.runtime import Runtime, temporaries
+from evo.strategies.qes import QES, stepped
 from evo.strategies.qzo import QZO, QZOState
 from evo.task import Evaluation
 
@@ -29,6 +31,7 @@ def test_codes_scales_and_products_are_those_of_numpy(bits, group):
     w = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
     most, size = 2 ** (bits - 1) - 1, group or 12
     made = quantise(jnp.asarray(w), bits, group)
+    nudged = made._replace(nudge=jnp.asarray(np.eye(12, 5), jnp.bfloat16))
     scale = abs(w.reshape(-1, size, 5)).max(1) / most
     codes = np.rint(w.reshape(-1, size, 5) / scale[:, None]).astype(np.int8)
     assert_allclose(made.scale, scale, rtol=1e-6)
@@ -37,6 +40,8 @@ def test_codes_scales_and_products_are_those_of_numpy(bits, group):
     assert_allclose(dense(made), (codes * scale[:, None]).reshape(12, 5), rtol=1e-6)
     x = np.random.default_rng(1).normal(size=(3, 2, 12)).astype(np.float32)
     assert_allclose(times(jnp.asarray(x), made), x @ np.asarray(dense(made)), atol=1e-5)
+    assert_allclose(times(jnp.asarray(x), nudged), x @ np.asarray(dense(nudged)), atol=1e-5)
+    assert_allclose(dense(nudged), (codes.reshape(12, 5) + np.eye(12, 5)) * scale.repeat(size, 0), rtol=1e-5)
     assert abs(np.asarray(dense(made)) - w).max() <= scale.max() * 0.5001
 
 
@@ -123,8 +128,6 @@ def test_a_step_of_qzo_by_hand():
     fitness = jnp.array([0.3, 0.1, 5.0, -5.0, jnp.nan, 1.0])  # slopes 1, 50 (clipped to 2) and none
     noise = qzo.noise.rules[0][1]
     after, info = qzo.tell(Runtime(), state, genome, Evaluation(fitness))
-    from evo.express import own_keys, plan
-
     leaf = [x for x in plan(qzo.noise, params).of(params) if x.path == "w/scale"]
     z = [noise.dense(own_keys(leaf, genome.key[i])[0, 0], (1, 2)) for i in range(3)]
     want = np.maximum(np.asarray(params["w"].scale) + 0.01 * (1 * z[0] + 2 * z[1]) / 3, 0.5)
@@ -136,6 +139,47 @@ def test_a_step_of_qzo_by_hand():
     for wrong, message in (({"population": 3}, "even"), ({"epsilon": 0.0}, "above 0"), ({"clip": 0.0}, "above 0")):
         with pytest.raises(ValueError, match=message):
             QZO(**wrong)
+
+
+def test_codes_move_by_whole_steps_and_what_is_left_is_kept():
+    """u = residual + lr g; a code moves where |u| >= 1/2; at the end of its range it stays and nothing is left."""
+    params = {"w": quantise(jnp.array([[7.0, -7.0], [3.0, 1.0]]), 4, nudge=True)}
+    qes = QES(4, sigma=0.5, lr=0.4)
+    state = qes.init(KEY, params)
+    genome, trial = qes.ask(KEY, state)
+    assert_array_equal(trial, 0)
+    left, codes = np.zeros((2, 2)), np.asarray(whole(params["w"]))[0] + 8
+    for fitness in ([1.0, 0.0, 0.0, 0.0], [3.0, 0.0, 0.0, 1.0], [1.0, 0.0, 3.0, 0.0], [0.0, 5.0, 0.0, 2.0]):
+        w = np.array(fitness) - np.mean(fitness)
+        leaf = [x for x in plan(qes.noise, params).of(params) if x.path == "w/nudge"]
+        z = [leaf[0].noise.dense(own_keys(leaf, genome.key[i])[0, 0], (2, 2)) for i in range(2)]
+        g = ((w[0] - w[1]) * z[0] + (w[2] - w[3]) * z[1]) / np.sqrt((w**2).sum())
+        u = left + 0.4 * np.asarray(g)
+        step = np.where(abs(u) >= 0.5, np.sign(u), 0)
+        taken = np.clip(codes + step, 0, 15) - codes
+        codes, left = codes + taken, np.where(taken == step, u - step, 0)
+        state, info = qes.tell(Runtime(), state, genome, Evaluation(jnp.array(fitness)))
+        assert_array_equal(np.asarray(whole(state.center["w"]))[0] + 8, codes)
+        assert_allclose(np.asarray(state.center["w"].nudge, np.float32), left, atol=0.01)
+        assert_allclose(info["moved"], (taken != 0).mean())
+    assert_array_equal(qes.bases(state)["w"].nudge, 0)
+    assert_array_equal(state.center["w"].scale, params["w"].scale)
+    assert abs(left).max() > 0.05
+
+
+def test_steps_by_hand():
+    """Two codes a byte; none leaves its range."""
+    new, taken = stepped(jnp.array([[0xF1, 0x08]], jnp.uint8), jnp.array([[1, -1], [1, 1]]))
+    assert_array_equal(new, [[0xF2, 0x17]])
+    assert_array_equal(taken, [[1, -1], [0, 1]])
+    new, taken = stepped(jnp.array([[127, -127]], jnp.int8), jnp.array([[1, 1]]))
+    assert_array_equal(new, [[127, -126]])
+    assert_array_equal(taken, [[0, 1]])
+    for wrong, message in (({"population": 3}, "even"), ({"sigma": 0.0}, "above 0"), ({"decay": 2.0}, "from 0 to 1")):
+        with pytest.raises(ValueError, match=message):
+            QES(**wrong)
+    with pytest.raises(ValueError, match=r"none of these has a `nudge`\. Quantise with `nudge: true`"):
+        QES().init(KEY, {"w": quantise(jnp.ones((2, 2)), 4)})
 
 
 def test_members_share_one_product_with_the_codes():

@@ -26,6 +26,7 @@ from evo.strategies.map_elites import MapElites
 from evo.strategies.novelty_es import NoveltyES
 from evo.strategies.novelty_ga import NoveltyGA
 from evo.strategies.qd import QD
+from evo.strategies.qes import QES
 from evo.strategies.qzo import QZO
 from evo.strategies.random_search import RandomSearch
 
@@ -45,6 +46,7 @@ TABLE = {  # the strategy, its generations (20,000 evaluations at most), and the
     "evosax": (Evosax("CMA_ES", population=32), 60, -0.1),
     "evosax, population-based": (Evosax("DifferentialEvolution", population=64), 100, -0.1),
     "qzo": (QZO(64, epsilon=0.1, lr=0.1, noise=Gaussian()), 60, -0.1),
+    "qes": (QES(64, sigma=1.0, lr=0.5), 60, -0.1),
     "random_search": (RandomSearch(256, sigma=0.5), 60, -3.0),
     "egg": (EGG(64, share=Hyperbolic(1.0, 0.05), horizon=100), 60, -0.1),
 }
@@ -63,8 +65,21 @@ def whole(params, key):
     return evo.Evaluation(-(off["w"] ** 2).sum() - (off["b"] ** 2).sum(), descriptor=params["w"][:, 0])
 
 
+def coded(params, key):
+    """The first for 4-bit codes in eighths, two rows to a byte, and their nudges."""
+    low, high = params["codes"][0] & 15, params["codes"][0] >> 4
+    w = (jnp.stack([low, high]).astype(jnp.float32) - 8 + params["nudge"].astype(jnp.float32)) / 4
+    fitness = -((w - GOAL[:, :4] / 1.25) ** 2).sum()
+    return evo.Evaluation(fitness, descriptor=w[:, 0])
+
+
+CODED = {"codes": jnp.full((1, 4), 8 * 17, jnp.uint8), "nudge": jnp.zeros((2, 4), jnp.bfloat16)}
+
+
 def asked(name):
     """What a strategy of the table is asked to solve, and from where."""
+    if name == "qes":
+        return coded, CODED
     return (whole, jax.tree.map(lambda x: x.astype(jnp.int8), PARAMS)) if name == "egg" else (task, PARAMS)
 
 
@@ -88,7 +103,7 @@ def test_it_learns_within_its_budget(name):
     assert result.metrics["evaluations"][-1] <= 20_000
     reached = float(asked(name)[0](result.solution, None).fitness) / (256 if name == "egg" else 1)
     assert reached > learnt > START
-    assert jax.tree.structure(result.solution) == jax.tree.structure(PARAMS)
+    assert jax.tree.structure(result.solution) == jax.tree.structure(asked(name)[1])
     assert strategy == TABLE[name][0]
 
 

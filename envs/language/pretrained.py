@@ -22,7 +22,7 @@ class Pretrained:
     `folder` left out is the tiny model that ships: 10,000 weights that add, badly. `dtype` left out is the file's.
     `tokenizer` is a `tokenizers` JSON file; left out it is the folder's tokenizer.json, or bytes if it has none.
     `bits` 8 or 4 quantises the layers' matrices, `group` inputs to a scale (0: a channel); `relative` adds gains, noise
-    on which is relative to the scale.
+    on which is relative to the scale; `nudge` what `qes` moves codes by.
     """
 
     folder: str = ""
@@ -31,6 +31,7 @@ class Pretrained:
     bits: Literal[0, 4, 8] = 0
     group: int = 0
     relative: bool = False
+    nudge: bool = False
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -39,7 +40,7 @@ class Pretrained:
         check_vocabulary(self.tokens.vocabulary, found.model)
         if not self.bits:
             return found
-        return found._replace(params=quantised(found.params, self.bits, self.group, self.relative))
+        return found._replace(params=quantised(found.params, self.bits, self.group, self.relative, self.nudge))
 
     @cached_property
     def tokens(self) -> Tokenizer:
