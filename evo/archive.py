@@ -17,12 +17,11 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
-from evo.random import integers
 from evo.runtime import free_memory
 
-BLOCK = 128  # cells counted by one row of a matmul
+BLOCK = 32  # cells counted by one row of a matmul
 SLICE = 512  # newcomers moved in at a time; an eighth of that where their rows are large
 SMALL = 1 << 22  # bytes of rows that are not large
 NOWHERE = np.iinfo(np.int32).max  # no row of anything
@@ -81,13 +80,9 @@ class Cells(Protocol):
         """The archive of `surface`."""
         ...
 
-    def init(self, row: Any, record: Any = None) -> Archive: ...
-
     def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Float[Array, "n d"] | None) -> Inserted:
         """What would become of these newcomers, and where those that move in go."""
         ...
-
-    def insert(self, archive: Archive, fitness, descriptor, rows: Rows, record: Any = None): ...
 
 
 @dataclass(frozen=True)
@@ -122,10 +117,6 @@ class Grid:
         """The number of cells."""
         return math.prod(self.shape)
 
-    def init(self, row: Any, record: Any = None) -> Archive:
-        """An empty archive for rows and records like these, without the leading axis; every cell holds a copy."""
-        return empty(self, row, record)
-
     def cell(self, descriptor: Float[Array, "n d"] | None) -> tuple[Int[Array, "n"], Bool[Array, "n"]]:
         """The cell of each descriptor, `cells` (none) where it isn't finite; and whether it is out of bounds."""
         descriptor = checked(self, descriptor)
@@ -146,17 +137,6 @@ class Grid:
     def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Array | None) -> Inserted:
         """Each newcomer against its cell's tenant and its rivals in the batch; see `contest`."""
         return compared(self, archive, fitness, *self.cell(descriptor))
-
-    def insert(
-        self,
-        archive: Archive,
-        fitness: Float[Array, "n"],
-        descriptor: Float[Array, "n d"] | None,
-        rows: Rows,
-        record: Any = None,
-    ) -> tuple[Archive, Inserted]:
-        """Put newcomers in their cells; see the function `insert`."""
-        return insert(self, archive, fitness, descriptor, rows, record)
 
 
 def check(cells: Cells):
@@ -196,7 +176,9 @@ def filed(cells: Cells, descriptor: Array, cell: Int[Array, "n"]) -> tuple[Int[A
 
 
 def empty(cells: Cells, row: Any, record: Any = None, spare: int = 0) -> Archive:
-    """An archive without elites. Every row is a copy of `row`; `spare` more of them follow those of the cells.
+    """An archive without elites, for rows and records like these, without the leading axis.
+
+    Every row is a copy of `row`; `spare` more of them follow those of the cells.
 
     Raises, before any memory is taken, where the rows won't fit into what the device has free.
     """
@@ -326,73 +308,17 @@ def _made(make: Callable, like: Rows, order: Int[Array, "n"], chunk: int, slices
     return jax.lax.fori_loop(0, slices, step, zeros)
 
 
-def occupied(archive: Archive) -> Bool[Array, "c"]:
-    """Which cells have an elite."""
-    return ~jnp.isneginf(archive.fitness)
-
-
 def running_count(mask: Bool[Array, "c"]) -> Int[Array, "c"]:
     """How many are true up to and including each place: `cumsum`, by small matmuls, which CPUs do faster."""
-    count = mask.shape[0]
-    blocks = jnp.pad(mask, (0, -count % BLOCK)).reshape(-1, BLOCK).astype(jnp.float32)
-    within = jnp.dot(blocks, np.triu(np.ones((BLOCK, BLOCK), np.float32))).astype(jnp.int32)
-    total = within[:, -1]
-    return (within + (jnp.cumsum(total, dtype=jnp.int32) - total)[:, None]).reshape(-1)[:count]
+    within = _by_blocks(mask.astype(jnp.float32))
+    block = within[:, -1]
+    above = _by_blocks(block)
+    total = above[:, -1].astype(jnp.int32)
+    before = (above.astype(jnp.int32) + (jnp.cumsum(total) - total)[:, None]).reshape(-1)[: len(block)]
+    return (within.astype(jnp.int32) + (before - block.astype(jnp.int32))[:, None]).reshape(-1)[: len(mask)]
 
 
-def filled(archive: Archive) -> tuple[Int[Array, "c"], Int[Array, ""]]:
-    """The occupied cells, lowest first and then zeros, and how many they are."""
-    taken = occupied(archive)
-    cells, rank = taken.shape[0], running_count(taken)
-    place = jnp.where(taken, rank - 1, cells)
-    return jnp.zeros(cells, jnp.int32).at[place].set(jnp.arange(cells), mode="drop"), rank[-1]
-
-
-def sample(key: Key[Array, ""], archive: Archive, n: int) -> Int[Array, "n"]:
-    """Cells drawn uniformly from the occupied ones, with replacement; cell 0 where the archive is empty."""
-    cells, count = filled(archive)
-    return cells[integers(key, n, count)]
-
-
-def nearest(archive: Archive, descriptor: Float[Array, "n d"], k: int = 1) -> tuple[Int[Array, "n k"], Array]:
-    """The cells of the k elites that were seen nearest to each descriptor, nearest first, and how far they are;
-    infinitely far where there are fewer than k, or where the descriptor isn't finite."""
-    taken = occupied(archive)
-
-    def one(place):
-        square = ((archive.descriptor - place[None]) ** 2).sum(-1)
-        least, cell = jax.lax.top_k(-jnp.where(taken & jnp.isfinite(square), square, jnp.inf), k)
-        return cell, jnp.sqrt(-least)
-
-    return jax.lax.map(one, descriptor, batch_size=64)
-
-
-def novelty(archive: Archive, descriptor: Float[Array, "n d"], k: int = 10) -> Float[Array, "n"]:
-    """Mean distance to the k nearest elites, of however many there are (Lehman & Stanley 2011); -inf where invalid."""
-    _, distance = nearest(archive, descriptor, min(k, archive.fitness.shape[0]))
-    there = jnp.isfinite(distance)
-    mean = jnp.where(there, distance, 0.0).sum(-1) / jnp.maximum(there.sum(-1), 1).astype(jnp.float32)
-    return jnp.where(jnp.isfinite(descriptor).all(-1), mean, -jnp.inf)
-
-
-def best(archive: Archive) -> Int[Array, ""]:
-    """The cell of the fittest elite (ties: the lowest cell); cell 0 where the archive is empty."""
-    return jnp.argmax(archive.fitness)
-
-
-def stats(archive: Archive, offset: float = 0.0) -> dict[str, Array]:
-    """The archive in numbers: `coverage` (share of cells with an elite, 0..1), `elites` (how many those are),
-    `qd_score` (sum over elites of fitness - offset), `elite_best` and `elite_mean` (-inf where it is empty)."""
-    taken = occupied(archive)
-    count = taken.sum(dtype=jnp.int32)
-    total = jnp.where(taken, archive.fitness, 0.0).sum()
-    mean = jnp.where(count > 0, total / jnp.maximum(count, 1).astype(jnp.float32), -jnp.inf)
-    score = jnp.where(taken, archive.fitness - jnp.float32(offset), 0.0).sum()
-    coverage = count.astype(jnp.float32) / taken.shape[0]
-    return {
-        "coverage": coverage,
-        "elites": count,
-        "qd_score": score,
-        "elite_best": archive.fitness.max(),
-        "elite_mean": mean,
-    }
+def _by_blocks(x: Float[Array, "c"]) -> Float[Array, "b k"]:
+    """Running sums within blocks of a few."""
+    blocks = jnp.pad(x, (0, -len(x) % BLOCK)).reshape(-1, BLOCK)
+    return jnp.dot(blocks, np.triu(np.ones((BLOCK, BLOCK), np.float32)))

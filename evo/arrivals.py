@@ -1,23 +1,62 @@
 """An archive's history on disk: who moved into which cell, and when.
 
 One row of fixed size an arrival, appended generation by generation to arrivals.bin; `arrivals.json` says how many
-descriptors and parents a row has. What is told of a cell is compared with what was told of it a generation before, so
-the rows are what happened, whatever the archive's rules. Axes: `c` cells, `r` rows.
+descriptors and parents a row has. What is known of a cell is compared with what was known of it a generation before, so
+the rows are what happened, whatever the archive's rules. Axes: `c` cells, `m` moves of a generation, `r` rows.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
-from evo.archive import Archive
+from evo.archive import SLICE, Archive, running_count
 
 Rows = Shaped[np.ndarray, "r"]  # fields as in `kind`
+
+
+class Moves(NamedTuple):
+    """The cells whose elite changed in a generation, lowest first, and who lives there now."""
+
+    cell: Int[Array, "m"]  # -1: no such cell, and the rest means nothing
+    emitter: Int[Array, "m"]  # -1: none is told
+    fitness: Float[Array, "m"]  # -inf: the elite left, and nobody came
+    parents: Int[Array, "m p"]
+    descriptor: Float[Array, "m d"]
+
+
+@partial(jax.jit, static_argnums=2)
+def moved(before: Archive, after: Archive, most: int) -> Moves:
+    """Compare an archive with itself a generation earlier, in which at most `most` cells changed. Needs no rows.
+
+    A slice of the moves at a time, so that those there are cost something, not those there could be.
+    """
+    c, record = after.fitness.shape[0], after.record
+    elsewhere = (before.descriptor != after.descriptor).any(1) & jnp.isfinite(after.fitness)
+    rank = running_count((before.fitness != after.fitness) | elsewhere)
+    emitter = getattr(record, "emitter", jnp.full(c, -1, jnp.int32))
+    parents = getattr(record, "parents", jnp.zeros((c, 0), jnp.int32))
+    known = Moves(jnp.arange(c), emitter, after.fitness, parents, after.descriptor)
+    most, chunk = min(most, c), min(most, c, SLICE)
+
+    def step(i, moves):
+        start = jnp.minimum(i * chunk, most - chunk)  # the last slice may overlap the one before
+        number = start + jnp.arange(chunk)
+        cell = jnp.searchsorted(rank, number + 1)
+        new = jax.tree.map(lambda x: x.at[cell].get(mode="clip"), known)
+        new = new._replace(cell=jnp.where(number < rank[-1], cell, -1))
+        return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, start, 0), moves, new)
+
+    nothing = jax.tree.map(lambda x: jnp.full((most, *x.shape[1:]), -1, x.dtype), known)
+    return jax.lax.fori_loop(0, (rank[-1] + chunk - 1) // chunk, step, nothing)
 
 
 def kind(descriptors: int, parents: int) -> np.dtype:
@@ -33,26 +72,18 @@ class Arrivals:
 
     path: Path
 
-    def append(self, generation: int, before: Archive, after: Archive):
-        """Write down every cell whose elite isn't the one before. Neither archive needs rows.
-
-        Between the two may lie several generations, up to this one: then the record says when an elite came, and who
-        moved in and out again between them isn't told.
-        """
-        old, new = np.asarray(before.fitness), np.asarray(after.fitness)
-        moved = (np.asarray(before.descriptor) != np.asarray(after.descriptor)).any(1)
-        cell = np.flatnonzero((old != new) | (moved & np.isfinite(new)))
-        rows = made(generation, cell, after)
-        told: Any = after.record
-        if hasattr(told, "generation"):
-            came, known = np.asarray(told.generation)[cell], int(np.asarray(before.record.generation).max())
-            rows["generation"] = np.where(came > known, np.minimum(came, generation), generation)
-            rows = rows[np.argsort(rows["generation"], kind="stable")]
+    def append(self, generation: int, moves: Moves):
+        """Write down who moved in a generation."""
+        known: Any = jax.tree.map(np.asarray, moves)
+        rows = np.zeros(len(known.cell), kind(known.descriptor.shape[1], known.parents.shape[1]))
+        rows["generation"] = generation
+        for name, column in known._asdict().items():
+            rows[name] = column
         if not (self.path / "arrivals.json").exists():
-            sizes = {"descriptors": rows["descriptor"].shape[1], "parents": rows["parents"].shape[1]}
+            sizes = {"descriptors": known.descriptor.shape[1], "parents": known.parents.shape[1]}
             (self.path / "arrivals.json").write_text(json.dumps(sizes))
         with (self.path / "arrivals.bin").open("ab") as file:
-            file.write(rows.tobytes())
+            file.write(rows[known.cell >= 0].tobytes())
 
     def read(self, first: int = 0) -> Rows:
         """The rows from the `first` on, in the order in which they were written; a torn one is left out.
@@ -79,16 +110,3 @@ class Arrivals:
             kept = int(np.searchsorted(rows["generation"], generations))
             with (self.path / "arrivals.bin").open("r+b") as file:
                 file.truncate(kept * rows.dtype.itemsize)
-
-
-def made(generation: int, cell: np.ndarray, archive: Archive) -> Rows:
-    """The rows of these cells' elites."""
-    record: Any = archive.record
-    parents = np.asarray(getattr(record, "parents", np.zeros((len(archive.fitness), 0))))
-    rows = np.zeros(len(cell), kind(archive.descriptor.shape[1], parents.shape[1]))
-    emitter = getattr(record, "emitter", None)
-    rows["generation"], rows["cell"] = generation, cell
-    rows["emitter"] = -1 if emitter is None else np.asarray(emitter)[cell]
-    rows["fitness"], rows["descriptor"] = np.asarray(archive.fitness)[cell], np.asarray(archive.descriptor)[cell]
-    rows["parents"] = parents[cell]
-    return rows

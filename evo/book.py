@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from evo.archive import Archive
+from evo.arrivals import Moves
 from evo.checkpoint import Checkpoints, flatten, unflatten
 from evo.engine import Engine, Moment
 from evo.express import Plan
@@ -61,9 +61,9 @@ class Book:
             arrays |= state
         self.folder.records.append(generation, arrays)
 
-    def follow(self, generation: int, before: Archive, after: Archive):
-        """Keep who moved into the archive."""
-        self.folder.arrivals.append(generation, before, after)
+    def follow(self, generation: int, moves: Moves):
+        """Keep who moved within the archive."""
+        self.folder.arrivals.append(generation, moves)
 
     def lose(self, generation: int, lost: list[Lost]):
         """Write down who was lost, and why."""
@@ -124,7 +124,7 @@ class Blank:
     def record(self, generation: int, evaluation: Evaluation, task_state: Any):
         pass
 
-    def follow(self, generation: int, before: Archive, after: Archive):
+    def follow(self, generation: int, moves: Moves):
         pass
 
     def lose(self, generation: int, lost: list[Lost]):

@@ -10,20 +10,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from evo.archive import Archive, Inserted, Outside, Rows, check, checked, compared, empty, filed, insert
+from evo.archive import Archive, Inserted, Outside, check, checked, compared, filed
+from evo.random import kept
 
 SAMPLES = 100_000  # points that the centroids are the means of, at least; ten a cell where there are many cells
 ROUNDS = 30  # of Lloyd's algorithm, at most
 STILL = 1e-3  # of the mean distance to the centroid: who moves less than that on average has arrived
 BUCKETS = 4  # boxes a centroid
 MOST = 1 << 18  # boxes
+SHORT = 32  # entries of a list that are compared without a loop
 BLOCK = 256  # centroids that are compared at a time, where there are no buckets
 
 Bounds = tuple[tuple[float, float], ...]
@@ -56,10 +58,6 @@ class CVT:
         """The centroids, made once in a process."""
         return centroids(self.cells, self.bounds, self.seed)
 
-    def init(self, row: Any, record: Any = None) -> Archive:
-        """An empty archive for rows and records like these, without the leading axis; every cell holds a copy."""
-        return empty(self, row, record)
-
     def cell(self, descriptor: Float[Array, "n d"] | None) -> tuple[Int[Array, "n"], Bool[Array, "n"]]:
         """The cell of each descriptor, `cells` (none) where nobody may enter; and whether it is out of bounds."""
         descriptor = checked(self, descriptor)
@@ -67,7 +65,7 @@ class CVT:
         within = jnp.clip(jnp.nan_to_num(descriptor), low[None], high[None])
         table = buckets(self.cells, self.bounds, self.seed)
         found = brute(self.centroids, within) if table is None else looked_up(table, within, self.bounds)
-        return filed(self, descriptor, found)
+        return filed(self, descriptor, kept(found))  # who uses it would search again
 
     @property
     def surface(self) -> CVT:
@@ -79,17 +77,6 @@ class CVT:
     def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Array | None) -> Inserted:
         """Each newcomer against its cell's tenant and its rivals in the batch; see `evo.archive.contest`."""
         return compared(self, archive, fitness, *self.cell(descriptor))
-
-    def insert(
-        self,
-        archive: Archive,
-        fitness: Float[Array, "n"],
-        descriptor: Float[Array, "n d"] | None,
-        rows: Rows,
-        record: Any = None,
-    ) -> tuple[Archive, Inserted]:
-        """Put newcomers in their cells; see the function `evo.archive.insert`."""
-        return insert(self, archive, fitness, descriptor, rows, record)
 
 
 class Buckets(NamedTuple):
@@ -128,8 +115,19 @@ def looked_up(table: Buckets, descriptor: Float[Array, "n d"], bounds: Bounds) -
     bucket = (box.astype(jnp.int32) * strides[None]).sum(-1)
     d, w = descriptor.shape[1], table.cell.shape[1]
     place = jnp.asarray(table.place)[bucket].reshape(-1, w, d)
-    entry = jnp.argmin(squared(descriptor, [place[:, :, j] for j in range(d)]), 1)
+    entry = first_least(squared(descriptor, [place[:, :, j] for j in range(d)]))
     return jnp.asarray(table.cell).reshape(-1)[bucket * w + entry]
+
+
+def first_least(x: Float[Array, "n w"]) -> Int[Array, "n"]:
+    """`argmin` of rows; of short ones by comparisons written out, which take a CPU half as long."""
+    if x.shape[1] > SHORT:
+        return jnp.argmin(x, 1).astype(jnp.int32)
+    found, least = jnp.zeros(len(x), jnp.int32), x[:, 0]
+    for i in range(1, x.shape[1]):
+        found = jnp.where(x[:, i] < least, i, found)
+        least = jnp.minimum(x[:, i], least)
+    return found
 
 
 def squared(descriptor: Array, place: list[Array]) -> Array:

@@ -8,13 +8,12 @@ Axes: `n` newcomers, `c` cells of the surface, `d` descriptor; elite j of cell i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from evo.archive import Archive, Grid, Inserted, Outside, Rows, contest, empty, insert
+from evo.archive import Archive, Grid, Inserted, Outside, contest
 from evo.cvt import CVT
 
 
@@ -71,10 +70,6 @@ class Deep:
         row = self._stacked(archive).argmax(1) + jnp.arange(self.of.cells) * self.depth
         return jax.tree.map(lambda x: x[row], archive)
 
-    def init(self, row: Any, record: Any = None) -> Archive:
-        """An empty archive for rows and records like these, without the leading axis."""
-        return empty(self, row, record)
-
     def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Array | None) -> Inserted:
         """Who moves in where: `depth` contests, each for the place of every cell's least fit elite."""
         cell, outside = self.of.cell(descriptor)
@@ -90,17 +85,6 @@ class Deep:
             stack = stack.at[jnp.where(won.accepted, won.cell, self.of.cells), own].set(fitness, mode="drop")
             rest = jnp.where(won.accepted, jnp.nan, rest)
         return first._replace(accepted=accepted, cell=place, outside=outside & jnp.isfinite(fitness))
-
-    def insert(
-        self,
-        archive: Archive,
-        fitness: Float[Array, "n"],
-        descriptor: Float[Array, "n d"] | None,
-        rows: Rows,
-        record: Any = None,
-    ) -> tuple[Archive, Inserted]:
-        """Put newcomers in their cells; see the function `evo.archive.insert`."""
-        return insert(self, archive, fitness, descriptor, rows, record)
 
     def _stacked(self, archive: Archive) -> Float[Array, "c depth"]:
         return archive.fitness.reshape(self.of.cells, self.depth)

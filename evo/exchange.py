@@ -1,16 +1,19 @@
-"""Archives of flat rows to and from pyribs and QDax; neither is needed to run anything here.
+"""Archives from the files of `evo export`; archives of flat rows to and from pyribs and QDax, which nothing here needs.
 
 Rows, fitness and descriptors survive. Records and the thresholds of an archive that anneals stay behind.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evo.archive import Archive, Cells, Grid
+from evo.archive import Archive, Cells, Grid, empty, insert
+from evo.checkpoint import unflatten
 from evo.cvt import CVT
 
 
@@ -39,7 +42,7 @@ def to_pyribs(cells: Cells, archive: Archive) -> Any:
 def from_pyribs(cells: Cells, theirs: Any) -> Archive:
     """The elites of a pyribs archive, filed in these cells; the best where two meet."""
     data = theirs.data()
-    return _filed(cells, data["objective"], data["measures"], data["solution"])
+    return _flat_filed(cells, data["objective"], data["measures"], data["solution"])
 
 
 def to_qdax(cells: Cells, archive: Archive) -> Any:
@@ -57,7 +60,29 @@ def to_qdax(cells: Cells, archive: Archive) -> Any:
 
 def from_qdax(cells: Cells, theirs: Any) -> Archive:
     """The elites of a QDax repertoire of flat genotypes, filed in these cells; the best where two meet."""
-    return _filed(cells, np.asarray(theirs.fitnesses)[:, 0], theirs.descriptors, theirs.genotypes)
+    return _flat_filed(cells, np.asarray(theirs.fitnesses)[:, 0], theirs.descriptors, theirs.genotypes)
+
+
+def from_file(cells: Cells, path: Path, like: Any) -> Archive:
+    """The elites of an .npz or .safetensors that `evo export` wrote, filed in these cells; the best where two meet.
+
+    `like` is one elite's row: the parameters, or whatever the archive holds. A CSV has no parameters to come back with.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import load_file
+
+        arrays = load_file(path)
+    elif path.suffix == ".npz":
+        with np.load(path) as file:
+            arrays = dict(file)
+    else:
+        raise ValueError(f"{path}: elites come back from an .npz or a .safetensors, as `evo export` writes them.")
+    if lacking := [name for name in ("fitness", "descriptor") if name not in arrays]:
+        raise ValueError(f"{path} has no {lacking[0]!r}: wanted the elites of an archive, as `evo export` writes them.")
+    count = len(arrays["fitness"])
+    named = {name.removeprefix("params/"): x for name, x in arrays.items() if name.startswith("params/")}
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), jax.eval_shape(lambda: like))
+    return _filed(cells, arrays["fitness"], arrays["descriptor"], unflatten(named, shapes), like)
 
 
 def middles(grid: Any) -> np.ndarray:
@@ -73,9 +98,13 @@ def _flat(archive: Archive) -> np.ndarray:
     return np.asarray(archive.rows)
 
 
-def _filed(cells: Cells, fitness: Any, descriptor: Any, rows: Any) -> Archive:
+def _flat_filed(cells: Cells, fitness: Any, descriptor: Any, rows: Any) -> Archive:
     rows = jnp.asarray(rows, jnp.float32)
-    empty = cells.init(jnp.zeros(rows.shape[1]))
-    if not len(rows):
-        return empty
-    return cells.insert(empty, jnp.asarray(fitness, jnp.float32), jnp.asarray(descriptor, jnp.float32), rows)[0]
+    return _filed(cells, fitness, descriptor, rows, jnp.zeros(rows.shape[1]))
+
+
+def _filed(cells: Cells, fitness: Any, descriptor: Any, rows: Any, like: Any) -> Archive:
+    nobody = empty(cells, like)
+    if not len(fitness):
+        return nobody
+    return insert(cells, nobody, jnp.asarray(fitness, jnp.float32), jnp.asarray(descriptor, jnp.float32), rows)[0]

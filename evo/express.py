@@ -22,12 +22,15 @@ from evo.genome import Genome, expand, size
 from evo.integer import Integer
 from evo.lazy import Lazy, densify
 from evo.leaf import is_whole, path_of, shifted
-from evo.noise import Frozen, LowRank, Noise
-from evo.random import fold_in
+from evo.noise import Frozen, LowRank, Noise, sizes_of
+from evo.noise import thin as is_thinner
+from evo.random import fold_in, stocked
 
 SMALL = 1 << 23  # bytes of rows up to which `maker` makes all members at once
+WORDS = 1 << 22  # random words, of all leaves and rows of keys, that are hashed at once
 
 Params = Any
+Own = Any  # a leaf's own keys, of some genes or members: an array of keys, or a `Stock`
 Axes = tuple[tuple[int, ...], tuple[int, ...]]  # the row axes and the column axes of a leaf; the others are stacked
 
 
@@ -79,33 +82,49 @@ class Leaf:
         full = factor.reshape([1 if i in other else shape[i] for i in order] + [factor.shape[-1]])
         return full.transpose([*np.argsort(order).tolist(), len(shape)])
 
-    def put(self, base: Array, keys: Array, scale: Array) -> Array | Lazy:
+    def words(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """How many random words of each stream its noise would have hashed together with other leaves'."""
+        count: Any = getattr(self.noise, "words", None)  # optional, so no part of the protocol
+        return count(self.matrix(shape)) if count else ()
+
+    def numbers(self, shape: tuple[int, ...]) -> int:
+        """How many numbers a member's noise is made of."""
+        matrix, rank = self.matrix(shape), getattr(self.noise, "rank", 0)
+        if isinstance(self.noise, Frozen):
+            return 0
+        return sum(sizes_of(matrix, rank)) if rank and is_thinner(matrix, rank) else int(np.prod(shape))
+
+    def put(self, base: Array, keys: Own, scale: Array) -> Array | Lazy:
         """base + sum_k scale_k noise(key_k), with this leaf's own keys: lazy where the noise is thin."""
-        if isinstance(self.noise, Frozen) or keys.shape[0] == 0:
+        if isinstance(self.noise, Frozen) or scale.shape[0] == 0:
             return base
         shape = base.shape
         wide, scale = scale, scale.astype(base.dtype)
         matrix = self.matrix(shape)
-        factors = [self.noise.factors(key, matrix, base.dtype) for key in keys]
+        each = [_row(keys, k) for k in range(len(scale))]
+        factors = [self.noise.factors(key, matrix, base.dtype) for key in each]
         thin = [f for f in factors if f is not None]
         if not thin and isinstance(self.noise, Integer):
-            fine = [s * self.noise.dense(key, matrix) for key, s in zip(keys, wide, strict=True)]
+            fine = [s * self.noise.dense(key, matrix) for key, s in zip(each, wide, strict=True)]
             return shifted(base, self.unmatrix(functools.reduce(jnp.add, fine), shape))
-        if not thin and len(keys) == 1 and len(shape) > 1 and max(shape) == base.size:
-            line = self.unmatrix(self.noise.dense(keys[0], matrix, base.dtype), shape)
+        if not thin and len(each) == 1 and len(shape) > 1 and max(shape) == base.size:
+            line = self.unmatrix(self.noise.dense(each[0], matrix, base.dtype), shape)
             return Lazy(base, line[..., None], scale.reshape([1] * (len(shape) + 1)))  # one row or column: a factor
         if not thin:
             return jax.lax.fori_loop(
                 0,
-                len(keys),
-                lambda k, w: w + scale[k] * self.unmatrix(self.noise.dense(keys[k], matrix, base.dtype), shape),
+                len(each),
+                lambda k, w: w + scale[k] * self.unmatrix(self.noise.dense(_row(keys, k), matrix, base.dtype), shape),
                 base,
             )
+        if len(thin) == 1 and not is_whole(base):
+            a, b = thin[0]
+            return Lazy(base, self.spread(a, self.rows, shape), self.spread(b, self.cols, shape), scale[0])
         a = jnp.concatenate([self.spread(f[0], self.rows, shape) for f in thin], -1)
         b = jnp.concatenate([scale[k] * self.spread(f[1], self.cols, shape) for k, f in enumerate(thin)], -1)
         return Lazy(base, a, b)
 
-    def total(self, keys: Array, weights: Array, like: Array) -> Array:
+    def total(self, keys: Own, weights: Array, like: Array) -> Array:
         """sum_i weight_i noise(key_i) in the leaf's own shape, with this leaf's own keys."""
         return self.unmatrix(self.noise.total(keys, weights, self.matrix(like.shape), like.dtype), like.shape)
 
@@ -191,15 +210,31 @@ def express(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Para
         base = jax.tree.map(lambda rows: _mixed(rows, parents, mix), bases)
     leaves, tree = jax.tree.flatten(base)
     chosen = plan(noise, base).of(base)
-    keys = own_keys(chosen, genome.key)
-    put = [leaf.put(x, keys[:, i], genome.scale) for i, (leaf, x) in enumerate(zip(chosen, leaves, strict=True))]
+    owns = own_noise(chosen, [x.shape for x in leaves], genome.key)
+    put = [leaf.put(x, own, genome.scale) for leaf, x, own in zip(chosen, leaves, owns, strict=True)]
     return jax.tree.unflatten(tree, put)
+
+
+def own_noise(leaves: Sequence[Leaf], shapes: Sequence[tuple[int, ...]], keys: Key[Array, "k"]) -> list[Own]:
+    """Each leaf's own keys, with their words where a hash makes those of many leaves, if they aren't too many."""
+    own, counts = own_keys(leaves, keys), [leaf.words(shape) for leaf, shape in zip(leaves, shapes, strict=True)]
+    owns: list[Own] = [own[:, i] for i in range(len(leaves))]
+    if 0 < keys.shape[0] * sum(map(sum, counts)) <= WORDS:
+        which = [i for i, count in enumerate(counts) if count]
+        names, counts = [leaves[i].name for i in which], [counts[i] for i in which]
+        for i, stock in zip(which, jax.vmap(lambda key: stocked(key, names, counts))(keys), strict=True):
+            owns[i] = stock
+    return owns
 
 
 def own_keys(leaves: Sequence[Leaf], keys: Key[Array, "k"]) -> Key[Array, "k leaves"]:
     """Each leaf's own keys: one hash for all leaves is a much smaller program than one each."""
     names = jnp.array([leaf.name for leaf in leaves], jnp.uint32)
     return jax.vmap(lambda key: jax.vmap(partial(fold_in, key))(names))(keys)
+
+
+def _row(keys: Own, k) -> Any:
+    return jax.tree.map(lambda x: x[k], keys)
 
 
 def _mixed(rows: Array, parents: Array, mix: Array | None) -> Array:

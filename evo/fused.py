@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from evo.arrivals import Moves, moved
 from evo.engine import Engine, Moment
 from evo.genome import concatenate, size
 from evo.runtime import Runtime
@@ -32,6 +33,7 @@ class Block(NamedTuple):
     steps: Int[Array, "g n"] | None
     task_state: Any  # under which each was judged; () where it is large
     info: dict[str, Array]
+    moves: Moves | None  # within the archive, where the strategy keeps one
 
 
 def fused(engine: Engine, moment: Moment, most: int) -> Callable[[Moment, int, int], tuple[Moment, Block]]:
@@ -74,7 +76,9 @@ def generation(engine: Engine, runtime: Runtime, moment: Moment, number: Int[Arr
         evaluation = jax.tree.map(lambda *x: jnp.concatenate(x), evaluation, looked)
     state, info = engine.strategy.tell(engine.runtime, moment.state, genome, evaluation._replace(aux=None))
     after = Moment(state, engine.absorb(moment.task_state, evaluation.aux))
-    return after, Block(jnp.int32(0), *scores(evaluation), _small(moment.task_state), info)
+    known = engine.glimpse and (engine.glimpse(moment.state), engine.glimpse(state))
+    moves = moved(*known, evaluation.fitness.shape[0]) if known else None
+    return after, Block(jnp.int32(0), *scores(evaluation), _small(moment.task_state), info, moves)
 
 
 def scores(evaluation: Evaluation) -> tuple[Array, Any, Any]:

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int8, Key
 
-from evo.noise import accumulate, thin
-from evo.random import once, words
+from evo.noise import accumulate, sizes_of, thin
+from evo.random import packed
 
 ONE = 16  # what 1 is in fixed point
 
@@ -63,6 +63,11 @@ class Integer:
         a, b = (self._draw(key, (self.rank, *shape), stream).astype(jnp.int32) for stream in (0, 1))
         return (a * b).sum(0, dtype=jnp.int32).astype(dtype)
 
+    def words(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """How many random words of each stream a leaf takes, for one hash of all leaves."""
+        sizes = sizes_of(shape, self.rank) if thin(shape, self.rank) else [self.rank * math.prod(shape)] * 2
+        return tuple(-(-size // (32 if self.law == "sign" else 4)) for size in sizes)
+
     def factors(self, key, shape, dtype=jnp.int8):
         if not thin(shape, self.rank):
             return None
@@ -100,10 +105,10 @@ class Integer:
         """Independent entries of a (stream 0) or b (stream 1)."""
         table, count = self._tables[stream], math.prod(shape)
         if self.law == "sign":
-            word = once(words(key, -(-count // 32), stream))
+            word = packed(key, -(-count // 32), stream)
             bit = (word[:, None] >> jnp.arange(32, dtype=jnp.uint32)[None]).reshape(-1)[:count] & np.uint32(1)
             return (np.int8(table[0]) * (1 - 2 * bit.astype(jnp.int8))).reshape(shape)
-        word = once(words(key, -(-count // 4), stream))
+        word = packed(key, -(-count // 4), stream)
         byte = (word[:, None] >> (8 * jnp.arange(4, dtype=jnp.uint32))[None]).reshape(-1)[:count] & np.uint32(0xFF)
         return jnp.asarray(table)[byte.astype(jnp.int32)].reshape(shape)
 

@@ -15,7 +15,7 @@ Params = Any
 
 
 class Lazy(NamedTuple):
-    """A leaf that was never made dense: base + sum_r a[..., r] * b[..., r], by broadcasting.
+    """A leaf that was never made dense: base + scale * sum_r a[..., r] * b[..., r], by broadcasting.
 
     `a` has the base's axes with the column axes of length 1, `b` with the row axes of length 1; a stacked axis is in
     both; `r` comes last. So a view of the leaf is the same view of all three arrays. Of a whole-number leaf the
@@ -25,6 +25,7 @@ class Lazy(NamedTuple):
     base: Array
     a: Array
     b: Array
+    scale: Array | None = None  # a number; apart, so that members who differ in it alone share factors. None: 1
 
 
 def is_lazy(x) -> bool:
@@ -32,11 +33,17 @@ def is_lazy(x) -> bool:
     return isinstance(x, Lazy)
 
 
+def absorbed(leaf: Lazy) -> Lazy:
+    """The same leaf with its scale in b."""
+    return leaf if leaf.scale is None else Lazy(leaf.base, leaf.a, leaf.scale.astype(leaf.b.dtype) * leaf.b)
+
+
 def dense(leaf: Lazy | Array) -> Array:
     """The leaf as an ordinary array: the slow twin of every rule. Sums in float32 and rounds once; whole numbers are
     rounded down and kept within their type's range, its most negative number excluded."""
     if not isinstance(leaf, Lazy):
         return leaf
+    leaf = absorbed(leaf)
     if is_whole(leaf.base):
         fine = (leaf.a.astype(jnp.int32) * leaf.b.astype(jnp.int32)).sum(-1, dtype=jnp.int32)
         return shifted(leaf.base, fine)

@@ -78,7 +78,7 @@ def _(eqn, *parts):
 @rule("stack")
 def _(eqn, *parts):
     axis = eqn.params["axis"]
-    rows = [Lazy(*(jnp.expand_dims(x, axis) for x in p)) if is_lazy(p) else jnp.expand_dims(p, axis) for p in parts]
+    rows = [Lazy(*(jnp.expand_dims(x, axis) for x in p[:3])) if is_lazy(p) else jnp.expand_dims(p, axis) for p in parts]
     return joined(rows, axis, bind(eqn, *map(base_of, parts))[0])
 
 
@@ -142,7 +142,7 @@ def _(eqn, which, *cases):
     lazies = [c for c in cases if is_lazy(c)]
     if is_lazy(which) or which.ndim or len({(c.a.shape, c.b.shape) for c in lazies}) > 1:
         return NotImplemented
-    zero = [jnp.zeros_like(x) for x in lazies[0]]
+    zero = [jnp.zeros_like(x) for x in lazies[0][:3]]
     a, b = (lax.select_n(which, *(c[i] if is_lazy(c) else zero[i] for c in cases)) for i in (1, 2))
     return [Lazy(bind(eqn, which, *map(base_of, cases))[0], a, b)]
 

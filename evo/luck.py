@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from evo.archive import Archive, Cells, occupied, settle, stats
+from evo.archive import Archive, Cells, settle
+from evo.elites import occupied, stats
 
 
 class Looks(NamedTuple):

@@ -23,7 +23,10 @@ CHUNK = 1 << 24  # numbers of noise alive at a time in a `total`
 
 
 class Noise(Protocol):
-    """The contract; law 1: `a @ b.mT == dense`, law 2: `total == sum_i w_i dense(key_i)`."""
+    """The contract; law 1: `a @ b.mT == dense`, law 2: `total == sum_i w_i dense(key_i)`.
+
+    With a method `words(shape)`, as `LowRank` has, a noise gets its keys as a `Stock`, so many words ready in each.
+    """
 
     def dense(self, key: Key[Array, ""], shape: tuple[int, ...], dtype) -> Array:
         """E itself: the slow twin."""
@@ -79,6 +82,11 @@ class LowRank:
         factors = self.factors(key, shape, dtype)
         return draw(key, shape, self.law, dtype) if factors is None else factors[0] @ factors[1].mT
 
+    def words(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """How many random words of each stream a leaf takes; none where one hash for all leaves doesn't pay."""
+        sizes = sizes_of(shape, self.rank) if thin(shape, self.rank) else [math.prod(shape)]
+        return tuple(-(-size // 32) for size in sizes) if self.law == "sign" else ()
+
     def factors(self, key, shape, dtype=jnp.float32):
         if not thin(shape, self.rank):
             return None
@@ -119,6 +127,12 @@ def thin(shape: tuple[int, ...], rank: int) -> bool:
     return len(shape) >= 2 and rank * (shape[-2] + shape[-1]) < shape[-2] * shape[-1]
 
 
+def sizes_of(shape: tuple[int, ...], rank: int) -> list[int]:
+    """How many numbers each factor of this rank has."""
+    *stack, m, n = shape
+    return [math.prod((*stack, own, rank)) for own in (m, n)]
+
+
 def _dense_total(noise: Noise, keys, weights, shape, dtype):
     """sum_i w_i E_i from dense draws, a slice of members at a time."""
 
@@ -131,13 +145,14 @@ def _dense_total(noise: Noise, keys, weights, shape, dtype):
 
 def accumulate(block, keys, weights, numbers: int, shape, dtype):
     """Sum `block(keys, weights)` over slices of the keys small enough that their noise fits `CHUNK` numbers."""
-    count = keys.shape[0]
+    count = weights.shape[0]
     chunk = max(1, min(count, CHUNK // max(numbers, 1)))
     whole = count // chunk * chunk
+    cut = lambda start, stop: jax.tree.map(lambda x: x[start:stop], (keys, weights))  # noqa: E731
     total = jnp.zeros(shape, dtype)
     if whole == chunk:
-        total = block(keys[:whole], weights[:whole])
+        total = block(*cut(0, whole))
     elif whole:
-        slices = keys[:whole].reshape(-1, chunk), weights[:whole].reshape(-1, chunk)
+        slices = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), cut(0, whole))
         total, _ = jax.lax.scan(lambda sum, slice: (sum + block(*slice), None), total, slices)
-    return total if whole == count else total + block(keys[whole:], weights[whole:])
+    return total if whole == count else total + block(*cut(whole, count))

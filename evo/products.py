@@ -55,7 +55,7 @@ def labels_of(eqn: JaxprEqn) -> tuple[list[int], list[int], list[int]]:
 
 
 def thin_part(w: Lazy, lw, x: Array, lx, out, dtype, precision) -> Any:
-    """sum_r (x a_r) b_r: x with the factor that holds most of what is contracted, then with the other."""
+    """scale sum_r (x a_r) b_r: x with the factor that holds most of what is contracted, then with the other."""
     held = [math.prod(n for n, label in zip(f.shape, lw, strict=False) if label not in out) for f in (w.a, w.b)]
     first, second = (w.a, w.b) if held[0] >= held[1] else (w.b, w.a)
     rank = max(*lx, *lw) + 1
@@ -66,6 +66,7 @@ def thin_part(w: Lazy, lw, x: Array, lx, out, dtype, precision) -> Any:
         x, f = x.astype(dtype), f.astype(dtype)
     how = {"precision": precision, "preferred_element_type": dtype}
     thin = jnp.einsum(x, lx, f, lf, middle, **how)
+    thin = thin if w.scale is None else thin * w.scale.astype(dtype)
     return aligned(jnp.einsum(thin, middle, s.astype(dtype), ls, present, **how), present, out)
 
 

@@ -9,8 +9,9 @@ made with 13, the fewest with which the authors found it to pass TestU01's BigCr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,16 @@ from jaxtyping import Array, Int, Key, UInt32
 Law = Literal["normal", "bytes4", "sign"]
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 ROUNDS = 13  # of noise
+ALIKE = 32  # words up to which hashing some for nothing is cheaper than another hash
 NORMAL = (  # sqrt(2) erfinv(u) / u as a polynomial of -log(1 - u^2) / 8 - 1, of least relative error (Chebyshev points)
     3.7638457, 1.9954013, -0.45771164, 0.17462403, -0.050248582, -0.0027146235, 0.053385507, -0.11471008, 0.064397357,
     0.035872363, -0.031882863,
 )  # fmt: skip
 
 
-def threefry(key: UInt32[Array, "2"], x0: UInt32[Array, "..."], x1: UInt32[Array, "..."], rounds: int = 20):
+def threefry(
+    key: UInt32[Array, "2"] | tuple[Array, Array], x0: UInt32[Array, "..."], x1: UInt32[Array, "..."], rounds: int = 20
+):
     """One block of Threefry-2x32 for each counter (x0, x1): two words."""
     schedule = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x0, x1 = x0 + schedule[0], x1 + schedule[1]
@@ -46,7 +50,8 @@ def threefry(key: UInt32[Array, "2"], x0: UInt32[Array, "..."], x1: UInt32[Array
 def fold_in(key: Key[Array, ""], number: int | Int[Array, ""]) -> Key[Array, ""]:
     """`jax.random.fold_in`, bit for bit, in a straight line: the block of the counter (0, number)."""
     number = jnp.asarray(number).astype(jnp.uint32)
-    return jax.random.wrap_key_data(jnp.stack(threefry(jax.random.key_data(key), jnp.zeros_like(number), number)))
+    first, second = threefry(jax.random.key_data(key), jnp.zeros_like(number), number)
+    return jax.random.wrap_key_data(jnp.where(jnp.arange(2) == 0, first, second))  # `stack` would hash in two loops
 
 
 @partial(jax.jit, static_argnums=1)
@@ -93,9 +98,57 @@ def kept(x: Array) -> Array:
     return jax.lax.bitcast_convert_type(once(jax.lax.bitcast_convert_type(x, jnp.uint32)), x.dtype)
 
 
+class Stock(NamedTuple):
+    """A key whose words are made already; what draws takes it for the key."""
+
+    key: Key[Array, ""]
+    words: tuple[UInt32[Array, "count"], ...]  # of each stream
+
+
+def stocked(key: Key[Array, ""], names: Sequence[np.uint32], counts: Sequence[Sequence[int]]) -> list[Stock]:
+    """`fold_in(key, name)` for each name, with so many words of each of its streams, as `words` gives them.
+
+    The compiler takes 30 ms for every hash in a program: here names with alike counts share one.
+    """
+    sizes, stocks = [sum(count) for count in counts], {}
+    for group in alike(sizes):
+        data = jax.random.key_data(jax.vmap(partial(fold_in, key))(jnp.array([names[i] for i in group], jnp.uint32)))
+        own = data @ jnp.eye(2, dtype=jnp.uint32)  # as it is; but XLA would hash again for each word, without a product
+        stream, index = np.zeros((2, len(group), sizes[group[0]]), np.uint32)
+        for row, i in enumerate(group):
+            stream[row, : sizes[i]] = np.repeat(np.arange(1, 1 + len(counts[i])), counts[i])
+            index[row, : sizes[i]] = np.concatenate([np.arange(count) for count in counts[i]])
+        word = threefry((own[:, :1], own[:, 1:]), jnp.asarray(stream), jnp.asarray(index), ROUNDS)[0]
+        word = once(word.reshape(-1)).reshape(word.shape)
+        for row, i in enumerate(group):
+            parts = jnp.split(word[row, : sizes[i]], np.cumsum(counts[i])[:-1])
+            stocks[i] = Stock(jax.random.wrap_key_data(own[row]), tuple(parts))
+    return [stocks[i] for i in range(len(names))]
+
+
+def alike(sizes: Sequence[int]) -> list[list[int]]:
+    """The indices of sizes in groups of which the largest, that comes first, is small or at most twice the others."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        if not groups or sizes[groups[-1][0]] > max(ALIKE, 2 * sizes[i]):
+            groups.append([])
+        groups[-1].append(i)
+    return groups
+
+
+def packed(key: Key[Array, ""] | Stock, count: int, stream: int = 0) -> UInt32[Array, "count"]:
+    """`words`, made before anything unpacks them."""
+    return key.words[stream] if isinstance(key, Stock) else once(words(key, count, stream))
+
+
 @partial(jax.jit, static_argnames=("shape", "law", "dtype", "stream", "keep"))
 def draw(
-    key: Key[Array, ""], shape: tuple[int, ...], law: Law, dtype=jnp.float32, stream: int = 0, keep: bool = False
+    key: Key[Array, ""] | Stock,
+    shape: tuple[int, ...],
+    law: Law,
+    dtype=jnp.float32,
+    stream: int = 0,
+    keep: bool = False,
 ) -> Array:
     """Independent numbers of mean 0 and variance 1, symmetric about 0, of one of three laws.
 
@@ -105,8 +158,8 @@ def draw(
     """
     count = math.prod(shape)
     if law == "sign":
-        packed = once(words(key, -(-count // 32), stream))
-        bits = (packed[:, None] << jnp.arange(32, dtype=jnp.uint32)[None]).reshape(-1)[:count]
+        word = packed(key, -(-count // 32), stream)
+        bits = (word[:, None] << jnp.arange(32, dtype=jnp.uint32)[None]).reshape(-1)[:count]
         ones = (bits & np.uint32(0x80000000)) | np.uint32(0x3F800000)  # the sign bit, before a 1.0
         return jax.lax.bitcast_convert_type(ones, jnp.float32).reshape(shape).astype(dtype)
     word = words(key, count, stream)

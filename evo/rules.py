@@ -69,7 +69,7 @@ def seen(eqn: JaxprEqn, w: Lazy, *others: Array) -> list[Lazy]:
     act, shape = VIEWS[eqn.primitive.name], w.base.shape
     factors = [act(x, shape, eqn.params, *others) for x in (w.a, w.b)]
     a, b = (list(f) if isinstance(f, (list, tuple)) else [f] for f in factors)
-    return [Lazy(*parts) for parts in zip(bind(eqn, w.base, *others), a, b, strict=True)]
+    return [Lazy(*parts, w.scale) for parts in zip(bind(eqn, w.base, *others), a, b, strict=True)]
 
 
 def pays(out: Lazy, *operands: Lazy) -> bool:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evo import runtime as runtimes
+from evo.arrivals import moved
 from evo.book import Blank, Book, bound
 from evo.engine import Engine, Moment, settle, start
 from evo.experiment import written
@@ -147,7 +148,7 @@ def search(
         moment = Moment(state, engine.absorb(moment.task_state, evaluation.aux))
         if engine.glimpse:
             before, known = known, engine.glimpse(state)
-            book.follow(generation, before, known)
+            book.follow(generation, moved(before, known, fitness.size))
         row = row_of(generation, fitness * unit_of(engine.task), steps_of(evaluation), total, info)
         row |= lost_of(engine.task, lost)
         if eval_every and (generation + 1) % eval_every == 0:
@@ -173,7 +174,6 @@ def search_fused(
     began, like = time.perf_counter() - before, jax.eval_shape(lambda: moment)
     total = {name: rows[-1][name] if rows else 0 for name in ("evaluations", "steps")}
     play = fused(engine, moment, fuse) if len(rows) < generations else None
-    known: Any = engine.glimpse(moment.state) if engine.glimpse else None
     generation = len(rows)
     while play is not None and generation < generations:
         due = [every - generation % every for every in (book.every, eval_every) if every]
@@ -183,9 +183,6 @@ def search_fused(
         if len(new) < block.done:
             invalid(engine, like, play, book, generation + len(new), fuse)
         generation += len(new)
-        if engine.glimpse:  # who moved in and out again within a block isn't told
-            came, known = known, engine.glimpse(moment.state)
-            book.follow(generation - 1, came, known)
         if eval_every and generation % eval_every == 0:
             new[-1] |= fresh(engine, moment, generation - 1, eval_episodes)
         now = time.perf_counter() - began
@@ -200,10 +197,12 @@ def search_fused(
 def told(block: Block, first: int, total: dict[str, int], book: Book | Blank, unit: float) -> Iterator[dict[str, Any]]:
     """Record a block's generations, up to one that is all invalid, and make their rows."""
     for i in range(block.done):
-        fitness, descriptor, steps, task_state, info = jax.tree.map(lambda x, i=i: x[i], tuple(block[1:]))
+        fitness, descriptor, steps, task_state, info, moves = jax.tree.map(lambda x, i=i: x[i], tuple(block[1:]))
         if not np.isfinite(fitness).any():
             return
         book.record(first + i, Evaluation(fitness, descriptor), task_state)
+        if moves is not None:
+            book.follow(first + i, moves)
         played = 0 if steps is None else int(steps.sum(dtype=np.int64))
         yield row_of(first + i, fitness * unit, played, total, info)
 

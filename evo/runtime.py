@@ -22,12 +22,14 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from evo import lazy
-from evo.express import ByPath, Plan, express, own_keys, plan
+from evo.express import ByPath, Plan, express, own_noise, plan
 from evo.genome import Genome, expand, size
 from evo.noise import Noise
 from evo.task import Evaluation, Params, as_evaluation
 
 AXIS = "population"
+CACHE = 6 << 20  # bytes of noise, and of what members are judged on, that a CPU works on at a time
+FEWEST = 128  # members whose shared product is efficient, with a row each
 SHARE = 0.8  # of the free memory that a generation's temporaries may take
 
 
@@ -36,8 +38,8 @@ class Runtime:
     """How a population is laid out.
 
     `mesh` has one axis, "population"; None is one device. `chunk` is how many members each device evaluates at a
-    time; None is all of them under jit, and the most that fit its memory where the runtime compiles by itself
-    (`fit`, and so `evo.run`).
+    time; None is all of them, or on a CPU as many as keep their noise in its cache, and in any case no more than fit
+    its memory where the runtime compiles by itself (`fit`, and so `evo.run`).
     """
 
     mesh: Mesh | None = None
@@ -73,9 +75,9 @@ class Runtime:
         def one(genome: Genome, key) -> Evaluation:
             return as_evaluation(lazy.call(task, express(noise, bases, genome), key))
 
-        n = size(genome)
-        together, axes = self._together(genome)
-        count, chunk = self._slices(n // together, together)
+        n, runtime = size(genome), replace(self, chunk=self._cached(noise, bases, genome, key))
+        together, axes = runtime._together(genome)
+        count, chunk = runtime._slices(n // together, together)
         apart = lambda x: x.reshape(n // together, together, *x.shape[1:])  # noqa: E731
         rows, luck = jax.tree.map(apart, (expand(genome), key))
         rows = Genome(*(x[:, 0] if axis is None and x is not None else x for x, axis in zip(rows, axes, strict=True)))
@@ -105,8 +107,8 @@ class Runtime:
         chosen = plan(noise, like).of(like)
 
         def total(keys, weight):
-            own = own_keys(chosen, keys)
-            return [leaf.total(own[:, i], weight, x) for i, (leaf, x) in enumerate(zip(chosen, leaves, strict=True))]
+            owns = own_noise(chosen, [x.shape for x in leaves], keys)
+            return [leaf.total(own, weight, x) for leaf, x, own in zip(chosen, leaves, owns, strict=True)]
 
         if self.mesh is not None:
             even = math.ceil(keys.shape[0] / self.devices) * self.devices
@@ -128,8 +130,8 @@ class Runtime:
         """
         limit = SHARE * free_memory(self._device())
         chunk = self.chunk or math.ceil(n / self.devices)
+        runtime = self
         while True:
-            runtime = replace(self, chunk=chunk)
             where = None if self.mesh is None else self.everywhere
             jitted = jax.jit(program(runtime), in_shardings=where, out_shardings=where, donate_argnums=donate)
             compiled = jitted.lower(*args).compile()
@@ -137,6 +139,19 @@ class Runtime:
             if self.chunk or chunk == 1 or needs <= limit:
                 return runtime, compiled
             chunk = max(1, min(chunk - 1, int(chunk * limit / needs)))
+            runtime = replace(self, chunk=chunk)
+
+    def _cached(self, noise: Noise | ByPath | Plan, bases: Params, genome: Genome, key: Any) -> int | None:
+        """The chunk that was given, or one whose noise and inputs stay in a CPU's cache: a loop over memory that is
+        fresh costs several times one over memory that is warm."""
+        n = size(genome)
+        if self.chunk is not None or genome.parents is not None or self._device().platform != "cpu":
+            return self.chunk
+        leaves = zip(plan(noise, bases).of(bases), jax.tree.leaves(bases), strict=True)
+        numbers = sum(leaf.numbers(jnp.shape(x)) for leaf, x in leaves) * genome.key.size
+        inputs = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(key))
+        by_noise, by_input = (CACHE * n // max(total, 1) for total in (4 * numbers, inputs))
+        return min(max(FEWEST, by_noise), max(FEWEST // 8, by_input))
 
     def _together(self, genome: Genome) -> tuple[int, tuple[Any, ...]]:
         """How many neighbours are judged side by side, and along which axis each field is theirs (None: shared)."""

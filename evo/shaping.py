@@ -6,18 +6,25 @@ tie get equal weight, so a generation of equals moves nothing. Axis: `n` members
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+PAIRWISE = 256  # members up to which comparing everyone with everyone is cheaper than searching, above all to compile
 
 
 def centered_ranks(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "n"]:
     """rank / (n - 1) - 1/2, in [-1/2, 1/2] (Salimans et al. 2017, section 2.1); ties share their mean rank."""
     worst = worst_if_invalid(fitness)
-    ordered = jnp.sort(worst)
-    below = jnp.searchsorted(ordered, worst, side="left")
-    up_to = jnp.searchsorted(ordered, worst, side="right")
-    rank = (below + up_to - 1).astype(jnp.float32) / 2
-    return rank / max(fitness.shape[0] - 1, 1) - 0.5
+    if len(fitness) <= PAIRWISE:
+        other = worst[:, None]
+        twice = ((other < worst[None]).astype(jnp.float32) + (other <= worst[None]).astype(jnp.float32)).sum(0)
+    else:
+        bits = jax.lax.bitcast_convert_type(jnp.where(worst == 0, 0.0, worst), jnp.int32)
+        key = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # in the order of the numbers
+        twice = jnp.searchsorted(jnp.sort(key), jnp.concatenate([key, key + 1])).reshape(2, -1).sum(0)
+        twice = twice.astype(jnp.float32)
+    return (twice - 1) / (2 * max(fitness.shape[0] - 1, 1)) - 0.5
 
 
 def z_score(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "n"]:
@@ -53,8 +60,8 @@ SHAPINGS = {
 def worst_if_invalid(fitness: Float[Array, "n"]) -> Float[Array, "n"]:
     """Fitness with whatever isn't finite replaced by the worst finite value (0 where there is none)."""
     valid = jnp.isfinite(fitness)
-    worst = jnp.where(valid, fitness, jnp.inf).min()
-    return jnp.where(valid, fitness, jnp.where(valid.any(), worst, 0.0))
+    worst = jnp.sort(jnp.where(valid, fitness, jnp.inf))[0]  # compiled sooner than a minimum
+    return jnp.where(valid, fitness, jnp.where(worst < jnp.inf, worst, 0.0))
 
 
 def _off_group(fitness: Float[Array, "n"], group: int) -> Float[Array, "n"]:

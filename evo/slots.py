@@ -18,7 +18,7 @@ from jaxtyping import Array, UInt32
 from evo import lazy
 from evo.express import express
 from evo.host import Members
-from evo.leaf import Lazy, is_lazy
+from evo.leaf import is_lazy
 from evo.random import fold_in
 from evo.task import Params
 
@@ -51,8 +51,8 @@ class Slots:
 
     def bytes(self, members: Members) -> int:
         """What one slot takes."""
-        shapes = jax.eval_shape(self._one, members.bases, members.genome, members.luck, jnp.int32(0))
-        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes[:2]))
+        one = self.empty(1, members)  # compiled once; `eval_shape` would trace the policy at every evaluation
+        return sum(x.nbytes for x in jax.tree.leaves((one.own, one.memory)))
 
     @cached_property
     def fill(self) -> Callable:
@@ -109,7 +109,7 @@ def apart(bases: Params, params: Params, shared: bool) -> list[Any]:
     own: list[Any] = []
     for leaf, base in zip(leaves, jax.tree.leaves(bases), strict=True):
         whole = None if leaf is base else leaf
-        own.append(Lazy(None, leaf.a, leaf.b) if is_lazy(leaf) else whole)  # type: ignore[arg-type]
+        own.append(leaf._replace(base=None) if is_lazy(leaf) else whole)  # type: ignore[arg-type]
     return own
 
 
@@ -122,4 +122,4 @@ def together(bases: Params, own: list[Any]) -> Params:
 def _joined(base: Any, part: Any) -> Any:
     if part is None:
         return base
-    return Lazy(base, part.a, part.b) if is_lazy(part) and part.base is None else part
+    return part._replace(base=base) if is_lazy(part) and part.base is None else part

@@ -6,7 +6,7 @@ a loop's body wants dense is made dense before the loop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +28,7 @@ class Held(NamedTuple):
 
 
 Value = Array | Held
+Slim = tuple[Any, Callable[[Any], Value]]
 
 
 def evaluate(jaxpr: Jaxpr, consts: Sequence[Array], args: Sequence[Value]) -> list[Value]:
@@ -83,11 +84,11 @@ def scan(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
     jaxpr, closed = opened(parts.bodies[0])
     still, held, moving = carried(parts, values)
     stacked = [unstack(v) for v in values[parts.xs]]
-    consts, held = hoist(jaxpr, values[parts.consts[0]], still, held, moving, values[parts.xs])
+    consts, kept = hoist(jaxpr, values[parts.consts[0]], still, held, moving, values[parts.xs])
 
     def body(carry, slices):
         rows = [restack(moving, fixed) for moving, (_, fixed) in zip(slices, stacked, strict=True)]
-        outs = evaluate(jaxpr, closed, [*consts, *merge(still, held, carry), *rows])
+        outs = evaluate(jaxpr, closed, [*thick(consts), *merge(still, thick(kept), carry), *rows])
         new = [settle(v) for v, s in zip(outs, still, strict=False) if not s]
         return new, [settle(v) for v in outs[len(still) :]]
 
@@ -105,8 +106,8 @@ def while_loop(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
         programs.append((jaxpr, closed, *hoist(jaxpr, values[own], still, held, moving)))
 
     def run(program, carry):
-        jaxpr, closed, consts, held = program
-        return [settle(v) for v in evaluate(jaxpr, closed, [*consts, *merge(still, held, carry)])]
+        jaxpr, closed, consts, kept = program
+        return [settle(v) for v in evaluate(jaxpr, closed, [*thick(consts), *merge(still, thick(kept), carry)])]
 
     def going(carry):
         return run(programs[0], carry)[0]
@@ -142,7 +143,7 @@ def merge(still: Sequence[bool], held: Sequence[Any], moving: Sequence[Any]) -> 
     return [next(first) if s else next(second) for s in still]
 
 
-def hoist(body: Jaxpr, consts, still, held, moving, xs=()) -> tuple[list[Value], list[Value]]:
+def hoist(body: Jaxpr, consts, still, held, moving, xs=()) -> tuple[list[Slim], list[Slim]]:
     """A loop's constants and untouched carries, those that its body wants dense with a dense twin made beforehand."""
     wanted: set[int] = set()
 
@@ -155,15 +156,39 @@ def hoist(body: Jaxpr, consts, still, held, moving, xs=()) -> tuple[list[Value],
     tracks = [track_of(v, i) for i, v in enumerate(fixed)]
     rows = [track and row_of(track) for track in (track_of(v, -1) for v in xs)]
     walk(body, [*tracks[: len(consts)], *merge(still, tracks[len(consts) :], loose), *rows], visit)
-    ready = [Held(v.lazy, settle(v)) if i in wanted else v for i, v in enumerate(fixed)]
+    ready = [slim(Held(v.lazy, settle(v)) if i in wanted else v) for i, v in enumerate(fixed)]
     return ready[: len(consts)], ready[len(consts) :]
+
+
+def slim(value: Value) -> Slim:
+    """The value as it goes into a loop, and how to have it back inside: factors go without their axes of length 1.
+
+    With those XLA lays a loop's constants out in its own way, and copies them in every round. What has a dense twin is
+    hardly used, so goes as it is.
+    """
+    if not isinstance(value, Held) or value.twin is not None:
+        return value, lambda x: x
+    base, a, b, scale = value.lazy
+    factors, shapes = (a, b), (a.shape, b.shape)
+
+    def back(parts):
+        base, *thin = parts
+        a, b = (x.reshape(shape) for x, shape in zip(thin, shapes, strict=True))
+        return Held(Lazy(base, a, b, scale))
+
+    return [base, *(x.reshape([n for n in x.shape if n > 1]) for x in factors)], back
+
+
+def thick(values: Sequence[Slim]) -> list[Value]:
+    """The values again, inside the loop."""
+    return [back(parts) for parts, back in values]
 
 
 def track_of(value: Value, name: Any) -> Track | None:
     """What a walk follows of a value: nothing, where it isn't lazy."""
     if not isinstance(value, Held):
         return None
-    base, a, b = map(shape_of, value.lazy)
+    base, a, b = map(shape_of, value.lazy[:3])
     return Track(base, (a, b), (name,))
 
 
@@ -171,18 +196,20 @@ def unstack(value: Value) -> tuple[Any, Any]:
     """What of a stacked input a scan runs over, and what is the same in every round: a factor of leading length 1."""
     if not isinstance(value, Held):
         return value, None
-    parts, length = (*value.lazy, value.twin), value.lazy.base.shape[0]
+    base, a, b, scale = value.lazy
+    parts, length = (base, a, b, value.twin), base.shape[0]
     moves = [x is not None and x.shape[0] == length for x in parts]
     moving = [x if m else None for x, m in zip(parts, moves, strict=True)]
-    return moving, [None if m or x is None else x[0] for x, m in zip(parts, moves, strict=True)]
+    return moving, [*(None if m or x is None else x[0] for x, m in zip(parts, moves, strict=True)), scale]
 
 
 def restack(moving: Any, fixed: Any) -> Value:
     """One round's slice of a stacked input."""
     if fixed is None:
         return moving
-    base, a, b, twin = (f if m is None else m for m, f in zip(moving, fixed, strict=True))
-    return Held(Lazy(base, a, b), twin)
+    *still, scale = fixed
+    base, a, b, twin = (f if m is None else m for m, f in zip(moving, still, strict=True))
+    return Held(Lazy(base, a, b, scale), twin)
 
 
 FLOW = {"scan": scan, "while": while_loop, "cond": cond} | dict.fromkeys(INLINE, inline)

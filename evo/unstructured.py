@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from evo.archive import Archive, Inserted, Outside, Rows, check, checked, empty, filed, insert
+from evo.archive import Archive, Inserted, Outside, check, checked, filed
 from evo.novelty import squared
 
 BLOCK = 256  # elites, or newcomers, that are compared at a time
@@ -63,10 +62,6 @@ class Unstructured:
     def top(self, archive: Archive) -> Archive:
         return archive
 
-    def init(self, row: Any, record: Any = None) -> Archive:
-        """An empty archive for rows and records like these, without the leading axis. Places fill in their order."""
-        return empty(self, row, record)
-
     def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Array | None) -> Inserted:
         """Who moves in where. The status is against the archive before the batch: 2 with no elite near, 1 fitter than
         the only one near, else 0; `cell` is the place taken, or the nearest elite's."""
@@ -96,17 +91,6 @@ class Unstructured:
             jnp.where(valid, jnp.where(enters & (place < self.cells), place, near), self.cells),
             outside & jnp.isfinite(fitness),
         )
-
-    def insert(
-        self,
-        archive: Archive,
-        fitness: Float[Array, "n"],
-        descriptor: Float[Array, "n d"] | None,
-        rows: Rows,
-        record: Any = None,
-    ) -> tuple[Archive, Inserted]:
-        """Put newcomers in the archive; see the function `evo.archive.insert`."""
-        return insert(self, archive, fitness, descriptor, rows, record)
 
 
 def two_nearest(

@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 import evo.linear  # its rules join the table
 import evo.products  # noqa: F401  and these
-from evo.leaf import Lazy, dense, is_lazy, is_thin, is_whole
+from evo.leaf import Lazy, absorbed, dense, is_lazy, is_thin, is_whole
 from evo.rules import RULES, VIEWS, WHOLE, bind
 
 INLINE = {
@@ -94,9 +94,11 @@ def attempt(eqn: JaxprEqn, values: list, twins: Sequence[Array | None] = ()) -> 
 
     `twins` are dense forms that exist already. Returns the outputs and which operands were needed dense.
     """
-    rule, values = RULES.get(eqn.primitive.name), list(values)
+    name = eqn.primitive.name
+    scaled = name in VIEWS or name == "dot_general"  # the rules that know of a scale
+    rule, values = RULES.get(name), [v if scaled or not is_lazy(v) else absorbed(v) for v in values]
     lost: list[int] = []
-    if eqn.primitive.name not in (VIEWS.keys() | WHOLE) and any(is_lazy(v) and is_whole(v.base) for v in values):
+    if name not in (VIEWS.keys() | WHOLE) and any(is_lazy(v) and is_whole(v.base) for v in values):
         rule = None
     for i in sorted((i for i, v in enumerate(values) if is_lazy(v)), key=lambda i: values[i].base.size):
         outs = rule(eqn, *values) if rule else NotImplemented

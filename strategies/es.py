@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from evo.ascent import live, merged, optimizer
+from evo.ascent import PLAIN, joined, live, merged, optimizer, parted, total
 from evo.express import ByPath, Plan
 from evo.genome import Genome
 from evo.leaf import path_of
@@ -98,7 +98,7 @@ class ES:
     def init(self, key, params) -> ESState:
         like = jax.tree.map(lambda x: jnp.zeros((0,), jnp.result_type(x)), params)
         center = jax.tree.map(lambda x: x.astype(jnp.float32) if _floating(x) else x, jax.tree.map(jnp.asarray, params))
-        return ESState(center, like, self._optimizer().init(self._live(center)), jnp.zeros((), jnp.int32))
+        return ESState(center, like, self._optimizer().init(self._flat(center)), jnp.zeros((), jnp.int32))
 
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:
         index = jnp.arange(self.population)
@@ -116,25 +116,26 @@ class ES:
 
     def tell(self, runtime, state, genome, evaluation) -> tuple[ESState, dict[str, Array]]:
         weights = SHAPINGS[self.shaping](evaluation.fitness, self.group)
-        weights = weights / (jnp.sqrt((weights**2).sum()) + 1e-12)
+        weights = weights / (jnp.sqrt(total(weights**2)) + 1e-12)
         halves = self._gradients(runtime, state, genome, weights)
-        gradient = jax.tree.map(jnp.add, *halves)
-        center = self._live(state.center)
-        downhill = jax.tree.map(jnp.negative, gradient)
+        center = self._flat(state.center)
+        downhill = jax.tree.map(lambda *g: -sum(g), *map(self._joined, halves))
         with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes on purpose
             updates, optimizer = self._optimizer().update(downhill, state.optimizer, center)
         decay = at(self.lr, state.generation) * self.weight_decay
         updates = jax.tree.map(lambda u, x: u - decay * x, updates, center)
+        moved = optax.apply_updates(center, updates)
+        own = self._live(state.center)
+        moved = parted(moved, own) if self.optimizer in PLAIN else moved
+        after = ESState(merged(self.noise, state.center, moved), state.like, optimizer, state.generation + 1)
         info = {
             "sigma": at(self.sigma, state.generation),
-            "update_norm": optax.tree.norm(updates),
-            "center_norm": optax.tree.norm(center),
+            "update_norm": norm(updates),
+            "center_norm": norm(center),
             "half_cosine": cosine(*halves),
             "ties": ties(evaluation.fitness),
         }
         info["update_ratio"] = info["update_norm"] / jnp.maximum(info["center_norm"], 1e-30)
-        moved = merged(self.noise, state.center, optax.apply_updates(center, updates))
-        after = ESState(moved, state.like, optimizer, state.generation + 1)
         info["changed"] = changed(self._live(self.bases(state)), self._live(self.bases(after)))
         return after, info
 
@@ -167,6 +168,12 @@ class ES:
     def _live(self, tree: Params) -> dict[str, Array]:
         return live(self.noise, tree)
 
+    def _joined(self, own: dict[str, Array]) -> dict[str, Array]:
+        return joined(own) if self.optimizer in PLAIN else own
+
+    def _flat(self, tree: Params) -> dict[str, Array]:
+        return self._joined(self._live(tree))
+
 
 @dataclass(frozen=True)
 class EGGROLL(ES):
@@ -180,23 +187,30 @@ class OpenAIES(ES):
     noise: Noise | ByPath | Plan = Gaussian()
 
 
+def norm(tree: dict[str, Array]) -> Float[Array, ""]:
+    """The length of all leaves together."""
+    return jnp.sqrt(sum(total(x**2) for x in joined(tree).values()))
+
+
 def cosine(a: dict[str, Array], b: dict[str, Array]) -> Float[Array, ""]:
     """Cosine between two gradients; 0 where either is 0."""
-    dot = sum(jnp.vdot(a[path], b[path]) for path in a)
-    return dot / jnp.maximum(optax.tree.norm(a) * optax.tree.norm(b), 1e-30)
+    a, b = joined(a), joined(b)
+    dot = sum(total(a[path] * b[path]) for path in a)
+    return dot / jnp.maximum(norm(a) * norm(b), 1e-30)
 
 
 def changed(before: dict[str, Array], after: dict[str, Array]) -> Float[Array, ""]:
     """Share of parameters that differ, in the model's own dtype: what a step in half precision rounds away is not."""
-    differ = sum((before[path] != after[path]).sum(dtype=jnp.float32) for path in before)
-    return jnp.asarray(differ / float(max(1, sum(x.size for x in before.values()))))  # floats: counts may pass 2^31
+    count = float(max(1, sum(x.size for x in before.values())))  # a float: counts may pass 2^31
+    before, after = joined(before), joined(after)
+    return jnp.asarray(sum(total(before[path] != after[path]) for path in before), jnp.float32) / count
 
 
 def ties(fitness: Float[Array, "n"]) -> Float[Array, ""]:
     """Share of members whose fitness is another's too: ranks say nothing of them. NaN ties with nothing."""
     ranked = jnp.sort(fitness)
     same = ranked[1:] == ranked[:-1]
-    return (jnp.pad(same, (1, 0)) | jnp.pad(same, (0, 1))).mean(dtype=jnp.float32)
+    return total(jnp.pad(same, (1, 0)) | jnp.pad(same, (0, 1))) / len(fitness)
 
 
 def sizes(params: Params, compute: str | None) -> dict[str, float]:

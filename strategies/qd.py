@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from evo.archive import Archive, Cells, Grid, Inserted, best, empty, filled, stats
+from evo.archive import Archive, Cells, Grid, Inserted, empty, insert
 from evo.bandit import Played, choose, learn, unplayed
+from evo.elites import best, filled, stats
 from evo.emitter import Emitter, Offspring, Record, Stage
 from evo.express import ByPath, Plan, maker
 from evo.genome import Genome, concatenate, expand
@@ -125,7 +126,9 @@ class QD:
         genome = jax.tree.map(lambda x: x[:n], expand(genome))
         fitness, descriptor = evaluation.fitness[:n], _first(evaluation.descriptor, n)
         maker_of, rows = self._makers(state), maker(self.noise, archive.rows, genome)
-        archive, inserted = self.cells.insert(archive, fitness, descriptor, rows, self._record(state, genome, maker_of))
+        archive, inserted = insert(
+            self.cells, archive, fitness, descriptor, rows, self._record(state, genome, maker_of)
+        )
         offspring = Offspring(genome, fitness, descriptor, inserted)
         told = self._told(state, archive, offspring, Stage(self.cells, self.noise, runtime))
         archive = self._keep(archive, [rows for _, rows in told])

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from evo.archive import Archive, Grid, best, sample, stats
+import evo
+from evo.archive import Archive, Grid, empty
+from evo.elites import best, sample, stats
 
 INF, NAN = np.inf, np.nan
 GRID = Grid((2, 3), ((0.0, 1.0), (-3.0, 3.0)), offset=-10.0)
-insert = jax.jit(Grid.insert, static_argnums=0)
+insert = jax.jit(evo.archive.insert, static_argnums=0)
 
 
 def newcomers(fitness, descriptor):
@@ -19,8 +21,8 @@ def newcomers(fitness, descriptor):
     return fitness, jnp.asarray(descriptor, jnp.float32), row
 
 
-def empty(grid=GRID):
-    return grid.init({"w": jnp.full(1, -7.0), "id": jnp.int32(-7)})
+def nobody(grid=GRID):
+    return empty(grid, {"w": jnp.full(1, -7.0), "id": jnp.int32(-7)})
 
 
 def test_cells_golden():
@@ -37,7 +39,7 @@ def test_cells_golden():
 
 def test_insert_golden():
     here, there = [0.1, -2.0], [0.9, 2.0]  # cells 0 and 5
-    archive, done = insert(GRID, empty(), *newcomers([1, 3, 3, NAN, 2, INF, -INF], [here] * 3 + [there] * 4))
+    archive, done = insert(GRID, nobody(), *newcomers([1, 3, 3, NAN, 2, INF, -INF], [here] * 3 + [there] * 4))
     assert_array_equal(done.status, [2, 2, 2, 0, 2, 0, 0])  # all compared with the empty archive
     assert_array_equal(done.accepted, [0, 1, 0, 0, 1, 0, 0])  # the fitter, then the lower index
     assert_array_equal(done.improvement, [11, 13, 13, -INF, 12, -INF, -INF])  # an empty cell counts as -10
@@ -78,7 +80,7 @@ def slow_insert(grid, archive, fitness, descriptor, rows):
 @pytest.mark.parametrize("shape", [(7,), (4, 5), (3, 2, 4)])
 def test_streams_equal_the_slow_twin(shape):
     grid, rng = Grid(shape, ((-1.0, 1.0),) * len(shape)), np.random.default_rng(len(shape))
-    fast = slow = grid.init(jnp.float32(0))
+    fast = slow = empty(grid, jnp.float32(0))
     for _ in range(12):
         fitness = rng.integers(-4, 5, 40).astype(np.float32)  # many ties
         fitness[rng.integers(0, 40, 3)] = NAN, INF, -INF
@@ -104,25 +106,25 @@ def test_order_matters_only_for_ties():
     rng = np.random.default_rng(0)
     fitness, descriptor = rng.permutation(60).astype(np.float32), rng.uniform(-1, 2, (60, 2)).astype(np.float32)
     batch, grid = (jnp.asarray(fitness), jnp.asarray(descriptor), jnp.arange(60)), Grid((4, 4))
-    one, _ = insert(grid, grid.init(jnp.int32(-1)), *batch)
-    other, _ = insert(grid, grid.init(jnp.int32(-1)), *(x[::-1] for x in batch))
+    one, _ = insert(grid, empty(grid, jnp.int32(-1)), *batch)
+    other, _ = insert(grid, empty(grid, jnp.int32(-1)), *(x[::-1] for x in batch))
     jax.tree.map(assert_array_equal, one, other)
 
 
 def test_samples_are_uniform_over_the_occupied_cells():
-    archive = empty()._replace(fitness=jnp.asarray([-INF, 3.0, -INF, -5.0, 0.0, -INF]))
+    archive = nobody()._replace(fitness=jnp.asarray([-INF, 3.0, -INF, -5.0, 0.0, -INF]))
     cells = np.asarray(sample(jax.random.key(0), archive, 30_000))
     count = np.bincount(cells, minlength=6)
     assert_array_equal(count[[0, 2, 5]], 0)
     assert np.abs(count[[1, 3, 4]] - 10_000).max() < 5 * np.sqrt(30_000 * 2 / 9)
-    assert_array_equal(sample(jax.random.key(0), empty(), 3), 0)
+    assert_array_equal(sample(jax.random.key(0), nobody(), 3), 0)
 
 
 def test_an_insertion_works_in_place():
     grid = Grid((100, 100))
-    archive = grid.init(jnp.zeros(200))
+    archive = empty(grid, jnp.zeros(200))
     batch = jnp.zeros(64), jnp.zeros((64, 2)), jnp.zeros((64, 200))
-    donated = jax.jit(lambda *a: grid.insert(*a)[0], donate_argnums=0).lower(archive, *batch).compile()
+    donated = jax.jit(lambda *a: insert(grid, *a)[0], donate_argnums=0).lower(archive, *batch).compile()
     assert donated.memory_analysis().temp_size_in_bytes < 1_000_000  # the archive is 8 MB
 
 
@@ -134,7 +136,7 @@ def test_an_insertion_works_in_place():
         (lambda: Grid((2,), ((1, 1),)), "from low to high"),
         (lambda: GRID.cell(jnp.zeros((4, 3))), "the task gives 3"),
         (lambda: GRID.cell(jnp.zeros((4, 0))), "the task gives 0"),
-        (lambda: GRID.insert(empty(), jnp.zeros(4), None, None), "this task gives none"),
+        (lambda: insert(GRID, nobody(), jnp.zeros(4), None, None), "this task gives none"),
     ],
 )
 def test_mistakes_are_told(wrong, said):

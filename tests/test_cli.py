@@ -20,6 +20,7 @@ import evo
 from evo.cli import main
 from evo.commands.judge import estimate
 from evo.commands.look import labels
+from evo.exchange import from_file
 from evo.progress import clock, line, short
 from evo.watch import CURVES, sparkline, view
 
@@ -232,6 +233,17 @@ def test_export_writes_the_elites(arm, tmp_path):
     rows = table(tmp_path / "elites.csv")
     np.testing.assert_array_equal(np.float32([row["fitness"] for row in rows]), archive.fitness[taken])
     np.testing.assert_array_equal(np.load(tmp_path / "elites.npz")["params/value"], archive.rows[taken])
+    assert main(["export", str(arm), str(tmp_path / "elites.safetensors")]) == 0
+    grid, row = evo.open(arm).strategy.grid, archive.rows[0]
+    for suffix in (".npz", ".safetensors"):
+        back = from_file(grid, tmp_path / f"elites{suffix}", row)
+        np.testing.assert_array_equal(back.fitness, archive.fitness)
+        for mine, theirs in ((back.rows, archive.rows), (back.descriptor, archive.descriptor)):
+            np.testing.assert_array_equal(mine[taken], theirs[taken])
+    with pytest.raises(ValueError, match="elites come back from"):
+        from_file(grid, tmp_path / "elites.csv", row)
+    with pytest.raises(ValueError, match="has shape"):
+        from_file(grid, tmp_path / "elites.npz", row[:-1])
 
 
 def test_pictures_are_drawn(sphere, arm, tmp_path):

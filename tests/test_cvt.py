@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from evo.archive import Grid, novelty
+from evo.archive import Grid, empty, insert
 from evo.cvt import CVT, brute
+from evo.elites import novelty
 
 BOX = ((-1.0, 1.0), (0.0, 5.0))
 
@@ -41,12 +42,12 @@ def test_pyribs_agrees(kind, rate):
         if kind == "grid"
         else archives.CVTArchive(centroids=cells.centroids, **common)
     )
-    ours, rng = cells.init(jnp.zeros(1)), np.random.default_rng(0)
+    ours, rng = empty(cells, jnp.zeros(1)), np.random.default_rng(0)
     for _ in range(8):
         fitness = rng.normal(size=40).astype(np.float32)
         place = rng.uniform([-1, 0], [1, 5], (40, 2)).astype(np.float32)
         rows = rng.normal(size=(40, 1)).astype(np.float32)
-        ours, done = cells.insert(ours, *map(jnp.asarray, (fitness, place, rows)))
+        ours, done = insert(cells, ours, *map(jnp.asarray, (fitness, place, rows)))
         said = theirs.add(rows, fitness, place)
         assert_array_equal(done.status, said["status"])
         assert_allclose(done.improvement, said["value"], rtol=1e-4, atol=1e-4)
@@ -62,7 +63,7 @@ def test_pyribs_agrees(kind, rate):
 
 def test_outside_may_be_refused():
     grid = Grid((2,), ((0.0, 1.0),), outside="refuse")
-    archive, done = grid.insert(grid.init(jnp.zeros(1)), jnp.ones(2), jnp.asarray([[0.2], [1.2]]), jnp.ones((2, 1)))
+    archive, done = insert(grid, empty(grid, jnp.zeros(1)), jnp.ones(2), jnp.asarray([[0.2], [1.2]]), jnp.ones((2, 1)))
     assert_array_equal(done.accepted, [True, False])
     assert_array_equal(done.outside, [False, True])
     assert_array_equal(archive.fitness, [1, -np.inf])
@@ -70,7 +71,7 @@ def test_outside_may_be_refused():
 
 def test_novelty_golden():
     grid = Grid((4,), ((0.0, 4.0),))
-    archive = grid.init(jnp.zeros(1))._replace(
+    archive = empty(grid, jnp.zeros(1))._replace(
         fitness=jnp.asarray([1.0, -jnp.inf, 1.0, -jnp.inf]), descriptor=jnp.asarray([[0.0], [9.0], [3.0], [9.0]])
     )
     place = jnp.asarray([[1.0], [3.0], [jnp.nan]])
@@ -86,7 +87,7 @@ def test_archives_go_out_and_come_back(peer):
     grid, rng = Grid((5, 4), BOX), np.random.default_rng(0)
     place = rng.uniform([-1, 0], [1, 5], (30, 2)).astype(np.float32)
     rows, fitness = rng.normal(size=(30, 3)).astype(np.float32), rng.normal(size=30).astype(np.float32)
-    ours, _ = grid.insert(grid.init(jnp.zeros(3)), *map(jnp.asarray, (fitness, place, rows)))
+    ours, _ = insert(grid, empty(grid, jnp.zeros(3)), *map(jnp.asarray, (fitness, place, rows)))
     there = getattr(exchange, f"to_{peer}")(grid, ours)
     back = getattr(exchange, f"from_{peer}")(grid, there)
     taken = np.isfinite(ours.fitness)

@@ -5,9 +5,11 @@ import contextlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from evo.ascent import LONG, SMALL, joined, parted
 from evo.express import ByPath
 from evo.genome import expand
 from evo.noise import Frozen, Gaussian, LowRank
@@ -121,6 +123,36 @@ def test_shaping_golden():
     groups = jnp.array([1.0, 3.0, 101.0, 103.0])  # the population's deviation is 50.01, a group's is 1
     assert_allclose(group_mean(groups, 2), np.array([-1, 1, -1, 1]) / 50.01, rtol=1e-4)
     assert_allclose(group_z_score(groups, 2), [-1, 1, -1, 1], rtol=1e-5)
+
+
+def test_ranks_by_comparison_are_those_by_searching(monkeypatch):
+    fitness = jnp.array([3.0, 1, 3, jnp.nan, 7, -jnp.inf, 1, 3, 0.5])
+    compared = centered_ranks(fitness)
+    monkeypatch.setattr("evo.shaping.PAIRWISE", 0)
+    assert_array_equal(compared, centered_ranks(fitness))
+
+
+def test_joined_leaves_come_apart_again():
+    tree = {"big": jnp.ones(SMALL + 1), "b": jnp.arange(6.0).reshape(2, 3), "a": jnp.full((), 9.0)}
+    tree |= {"h": jnp.ones(3, jnp.bfloat16), "empty": jnp.zeros((0, 2))}
+    flat = joined(tree)
+    assert sorted(x.shape for x in flat.values()) == [(LONG,), (LONG,), (SMALL + 1,)]
+    assert list(parted(flat, tree)) == list(tree)
+    jax.tree.map(assert_array_equal, parted(flat, tree), tree)
+
+
+@pytest.mark.parametrize("name", ["adam", "lamb"])  # entry by entry, so with small leaves joined; leaf by leaf
+def test_steps_are_those_of_optax_on_the_leaves(name):
+    strategy = ES(population=8, optimizer=name, lr=0.1)
+    state = strategy.init(jax.random.key(0), PARAMS)
+    genome, evaluation = scored(strategy, state)
+    weights = centered_ranks(evaluation.fitness)
+    gradient = Runtime().sum(strategy.noise, PARAMS, genome, weights / jnp.sqrt((weights**2).sum()))
+    with jax.numpy_dtype_promotion("standard"):
+        own = getattr(optax, name)(0.1)
+        step, _ = own.update(jax.tree.map(jnp.negative, gradient), own.init(PARAMS), PARAMS)
+    moved, _ = strategy.tell(Runtime(), state, genome, evaluation)
+    jax.tree.map(lambda got, x, u: assert_allclose(got, x + u, atol=1e-5), moved.center, PARAMS, step)
 
 
 def test_diagnostics_golden():

@@ -7,7 +7,7 @@ from generation import play
 from numpy.testing import assert_allclose
 
 import evo
-from evo.archive import Grid
+from evo.archive import Grid, empty
 from evo.deep import Deep
 from evo.envs.arm import Arm
 from evo.luck import Looks, corrected, look, refiled
@@ -41,7 +41,7 @@ def test_looks_equal_numpy_twins():
 
 def test_corrected_golden():
     grid = Grid((4,), ((0.0, 4.0),), offset=-1.0)
-    archive = grid.init(jnp.zeros(1))._replace(
+    archive = empty(grid, jnp.zeros(1))._replace(
         fitness=jnp.asarray([3.0, 5.0, -jnp.inf, 2.0]), descriptor=jnp.asarray([[0.5], [1.5], [0.0], [3.5]])
     )
     # cell 0 is really worth 1; what is in cell 1 really lives in cell 0, worth 0; cell 3 nobody has looked at
@@ -71,7 +71,7 @@ def test_luck_is_seen():
 def test_corrected_of_a_deep_archive_golden():
     """A cell is worth the best of its elites' means: here the runner-up's."""
     deep = Deep(Grid((2,), ((0.0, 2.0),)), 2)
-    archive = deep.init(jnp.zeros(1))._replace(
+    archive = empty(deep, jnp.zeros(1))._replace(
         fitness=jnp.asarray([9.0, 5.0, -jnp.inf, -jnp.inf]), descriptor=jnp.asarray([[0.5], [0.6], [0.0], [0.0]])
     )
     looks = Looks(

@@ -101,6 +101,18 @@ def test_noise_is_drawn_outside_of_the_loop():
         assert "xor(" not in inside(blocks, body)
 
 
+def test_factors_cross_a_loops_edge_without_axes_of_length_1():
+    """With those XLA lays a loop's constants out in a way of its own, and copies them in every round."""
+
+    def task(w, x):
+        return lax.scan(lambda c, _: (jnp.tanh(c @ w), None), x, None, 5)[0]
+
+    w = lazy((8, 8), *MATRIX, rank=1, members=N)
+    jaxpr = jax.make_jaxpr(lambda w, x: by_member(partial(call, task), w, x))(w, draw(N, 8))
+    loop = next(eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan")
+    assert sorted(var.aval.shape for var in loop.invars) == [(N, 8), (N, 8), (N, 8), (8, 8)]
+
+
 def inside(blocks, name):
     """A computation of a compiled program, with all that it calls."""
     calls = re.findall(r"(?:calls|body|condition|to_apply)=%([\w.\-]+)", blocks[name])

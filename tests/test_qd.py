@@ -8,7 +8,7 @@ from generation import play
 from numpy.testing import assert_allclose, assert_array_equal
 
 import evo
-from evo.archive import Grid
+from evo.archive import Grid, empty, insert
 from evo.bandit import Played, choose, learn, unplayed
 from evo.cvt import CVT
 from evo.deep import Deep
@@ -130,8 +130,8 @@ def test_cma_is_hansens():
 
 
 def _inserted(fitness):
-    archive = GRID.init(jnp.zeros(1))
-    return GRID.insert(archive, fitness, jnp.zeros((len(fitness), 2)), jnp.zeros((len(fitness), 1)))[1]
+    archive = empty(GRID, jnp.zeros(1))
+    return insert(GRID, archive, fitness, jnp.zeros((len(fitness), 2)), jnp.zeros((len(fitness), 1)))[1]
 
 
 def test_two_stage_ranking_and_restarts():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from evo.random import draw, fold_in, threefry, words
+from evo.random import draw, fold_in, stocked, threefry, words
 
 KNOWN = [  # Random123's known answers for threefry2x32: key, counter, results of 13 and of 20 rounds
     ((0x00000000, 0x00000000), (0x00000000, 0x00000000), ((0x9D1C5EC6, 0x8BD50731), (0x6B200159, 0x99BA4EFE))),
@@ -71,3 +71,16 @@ def test_normal_draws_are_quantiles():
     with jax.enable_x64(True):
         true = ndtri(jnp.asarray((word >> 9) + 0.5) * 2.0**-23)
     assert_allclose(_normal(jnp.asarray(word)), true, rtol=8e-6, atol=1e-7)
+
+
+def test_words_hashed_together_are_those_hashed_apart():
+    names, counts = [np.uint32(n) for n in (7, 9, 2**32 - 5, 11)], [(8, 8), (3,), (100, 2), (1, 40)]
+    for name, count, stock in zip(names, counts, stocked(KEY, names, counts), strict=True):
+        own = fold_in(KEY, name)
+        assert_array_equal(jax.random.key_data(stock.key), jax.random.key_data(own))
+        for stream, number in enumerate(count):
+            assert_array_equal(stock.words[stream], words(own, number, stream))
+            assert_array_equal(
+                draw(stock, (number * 32 - 1,), "sign", stream=stream),
+                draw(own, (number * 32 - 1,), "sign", stream=stream),
+            )

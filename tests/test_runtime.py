@@ -11,6 +11,7 @@ from evo import runtime as runtimes
 from evo.genome import Genome
 from evo.noise import Gaussian, LowRank
 from evo.runtime import Runtime, temporaries
+from evo.strategies.es import ES
 from evo.task import Evaluation
 
 PARAMS = {"hidden": jnp.linspace(-1, 1, 15).reshape(3, 5), "out": jnp.linspace(1, -1, 10).reshape(5, 2)}
@@ -97,7 +98,27 @@ def test_members_are_never_materialised():
     assert temporaries(program) < 1 << 30
 
 
+def test_noise_and_inputs_stay_in_a_cpus_cache(monkeypatch):
+    def loops(n, cache):
+        monkeypatch.setattr(runtimes, "CACHE", cache)
+        params, x = {"w": jnp.ones((32, 24))}, jnp.ones((n, 4, 32))
+        strategy = ES(n, noise=LowRank(2))
+        genome, _ = strategy.ask(jax.random.key(0), strategy.init(jax.random.key(0), params))
+        task = lambda params, x: (x @ params["w"])[1, 3]  # noqa: E731
+        judged = lambda x: Runtime().map(task, strategy.noise, params, genome, x)  # noqa: E731
+        found = [e for e in jax.make_jaxpr(judged)(x).eqns if e.primitive.name == "scan"]
+        return [e.params["length"] for e in found], jax.jit(judged)(x).fitness
+
+    whole, fitness = loops(512, 1 << 30)
+    assert whole == []
+    for cache, length in ((1 << 17, 2), (1 << 16, 4), (1 << 12, 32)):  # inputs of 512 bytes; noise of 224 a member
+        found, again = loops(512, cache)
+        assert found == [length]
+        assert_allclose(again, fitness, rtol=1e-4)
+
+
 def test_the_largest_chunk_that_fits_is_chosen(monkeypatch):
+    monkeypatch.setattr(runtimes, "CACHE", 1 << 40)
     params = [jax.ShapeDtypeStruct((64, 64), jnp.float32)] * 2
     genome, luck = jax.eval_shape(lambda: population(512, shared=1))
 
@@ -108,7 +129,7 @@ def test_the_largest_chunk_that_fits_is_chosen(monkeypatch):
         return lambda *a: runtime.map(narrow, Gaussian(), *a)
 
     whole, compiled = Runtime().fit(program, 512, params, genome, luck)
-    assert whole.chunk == 512
+    assert whole.chunk is None
     limit = temporaries(compiled) // 4
     monkeypatch.setattr(runtimes, "free_memory", lambda device: limit / runtimes.SHARE)
     fitted, compiled = Runtime().fit(program, 512, params, genome, luck)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from evo.archive import Grid, stats
+from evo.archive import Grid, empty, insert
 from evo.cvt import CVT
 from evo.deep import Deep
+from evo.elites import stats
 from evo.genome import Genome
 from evo.unstructured import Unstructured
 
@@ -31,7 +32,7 @@ def put(cells, fitness, places):
     """What an empty archive holds after a batch: (fitness, the two leaves of the row) by elite."""
     n = jnp.arange(len(fitness), dtype=jnp.float32)
     batch = jnp.asarray(fitness, jnp.float32), jnp.asarray(places, jnp.float32), {"a": n, "b": -n[:, None]}
-    archive, done = cells.insert(cells.init({"a": jnp.float32(-1), "b": jnp.zeros(1)}), *batch)
+    archive, done = insert(cells, empty(cells, {"a": jnp.float32(-1), "b": jnp.zeros(1)}), *batch)
     taken = np.isfinite(archive.fitness)
     rows = zip(archive.fitness[taken], archive.rows["a"][taken], archive.rows["b"][taken, 0], strict=True)
     return sorted(tuple(map(float, row)) for row in rows), archive, done
@@ -65,7 +66,7 @@ def test_tied_rows_come_whole_from_the_lowest_index(cells):
 @pytest.mark.parametrize("dims", [0, 1, 3])
 def test_a_descriptor_of_another_dimension_is_told(cells, dims):
     with pytest.raises(ValueError, match=f"the task gives {dims}"):
-        cells.insert(cells.init(jnp.zeros(1)), jnp.zeros(4), jnp.zeros((4, dims)), jnp.zeros((4, 1)))
+        insert(cells, empty(cells, jnp.zeros(1)), jnp.zeros(4), jnp.zeros((4, dims)), jnp.zeros((4, 1)))
 
 
 def test_seed_chains_of_a_large_network_take_megabytes():
@@ -81,14 +82,14 @@ def test_seed_chains_of_a_large_network_take_megabytes():
     )
 
     def bytes_of(row):
-        shapes = jax.eval_shape(lambda: grid.init(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), row)).rows)
+        shapes = jax.eval_shape(lambda: empty(grid, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), row)).rows)
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
-    archive = grid.init(chain)
-    insert = jax.jit(lambda *a: grid.insert(*a)[0], donate_argnums=0).lower(archive, *batch).compile()
-    taken = insert.memory_analysis()
+    archive = empty(grid, chain)
+    put = jax.jit(lambda *a: insert(grid, *a)[0], donate_argnums=0).lower(archive, *batch).compile()
+    taken = put.memory_analysis()
     assert taken.argument_size_in_bytes + taken.temp_size_in_bytes < 4 << 20  # the archive and a batch of 256
-    full = insert(archive, *batch)
+    full = put(archive, *batch)
     assert_array_equal(jax.random.key_data(full.rows.key[0]), jax.random.key_data(batch[2].key[0]))
     with pytest.raises(ValueError, match=r"takes 17,\d+,\d+,\d+ bytes and 9 are free.*keep genomes") as told:
         _told(bytes_of, network)

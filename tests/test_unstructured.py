@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from evo.archive import Grid
+import evo
+from evo.archive import Grid, empty
 from evo.cvt import CVT
 from evo.deep import Deep
 from evo.unstructured import Unstructured
 
 INF, NAN = np.inf, np.nan
-insert = jax.jit(lambda cells, *batch: cells.insert(*batch), static_argnums=0)
+insert = jax.jit(evo.archive.insert, static_argnums=0)
 
 
 def arrays(*batch):
@@ -23,7 +24,7 @@ def test_unstructured_golden():
     cells = Unstructured(3, 1.0, ((0.0, 9.0),), offset=-1.0)
     #                  wins   too near   far    invalid   no descriptor
     batch = arrays([2, 1.5, 1, NAN, 5], [[3.0], [3.9], [4.0], [7.0], [NAN]], [0, 1, 2, 3, 4])
-    archive, done = insert(cells, cells.init(jnp.float32(-1)), *batch)
+    archive, done = insert(cells, empty(cells, jnp.float32(-1)), *batch)
     assert_array_equal(done.status, [2, 2, 2, 0, 0])  # all compared with the empty archive
     assert_array_equal(done.accepted, [1, 0, 1, 0, 0])
     assert_array_equal(done.improvement, [3, 2.5, 2, -INF, -INF])
@@ -71,7 +72,7 @@ def slow_unstructured(cells, elites, fitness, place):
 @pytest.mark.parametrize("dims", [1, 3])
 def test_streams_equal_the_slow_twin_and_keep_their_distance(dims):
     cells, rng = Unstructured(40, 0.12 * dims, ((0.0, 1.0),) * dims), np.random.default_rng(dims)
-    fast, slow = cells.init(jnp.zeros(dims)), []
+    fast, slow = empty(cells, jnp.zeros(dims)), []
     for _ in range(15):
         fitness = rng.integers(0, 30, 300).astype(np.float32)  # ties
         place = (rng.integers(0, 64, (300, dims)) / np.float32(64)).astype(np.float32)  # the squares are exact
@@ -93,7 +94,7 @@ def test_streams_equal_the_slow_twin_and_keep_their_distance(dims):
 @pytest.mark.parametrize("surface", [Grid((5, 4)), CVT(20)])
 def test_a_deep_cell_keeps_the_fittest_ever_seen(surface):
     deep, rng = Deep(surface, 3), np.random.default_rng(0)
-    archive, plain = deep.init(jnp.zeros(2)), surface.init(jnp.zeros(2))
+    archive, plain = empty(deep, jnp.zeros(2)), empty(surface, jnp.zeros(2))
     seen = {c: [] for c in range(20)}
     for _ in range(6):
         fitness = rng.permutation(80) + rng.uniform(size=80)
@@ -122,7 +123,7 @@ def _taken(archive):
     [
         (lambda: Unstructured(0), "at least 1 place"),
         (lambda: Unstructured(4, 0.0), "above 0; got 0.0"),
-        (lambda: Unstructured(4).insert(None, jnp.zeros(2), jnp.zeros((2, 3)), None), "the task gives 3"),
+        (lambda: insert(Unstructured(4), None, jnp.zeros(2), jnp.zeros((2, 3)), None), "the task gives 3"),
         (lambda: Deep(depth=0), "at least 1 elite"),
         (lambda: Deep(Grid(learning_rate=0.1)), "doesn't anneal"),
     ],

@@ -165,11 +165,7 @@ def described(run: Run) -> dict[str, str]:
     kinds = [x.get("kind", "") if isinstance(x, dict) else str(x) for x in (task, strategy)]
     env = f" {task['env']}" if isinstance(task, dict) and "env" in task else ""
     evaluations = run.metrics["evaluations"][-1] if len(run.metrics.get("evaluations", ())) else 0
-    fuse = run.config.get("fuse") or 1
-    skips = (
-        {"fused": f"by {fuse}: who came and went within isn't told, so lines may skip ancestors"} if fuse > 1 else {}
-    )
-    return skips | {
+    return {
         "task": kinds[0] + env,
         "strategy": kinds[1],
         "generations": f"{run.generations:,}",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from evo.archive import novelty, sample
+from evo.elites import novelty, sample
 from evo.genome import Genome, part
 from evo.random import split
 from evo.shaping import centered_ranks

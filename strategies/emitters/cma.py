@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from evo.archive import Inserted, sample
+from evo.archive import Inserted
+from evo.elites import sample
 from evo.genome import dense_rows
 from evo.random import draw, split
 

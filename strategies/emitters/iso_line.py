@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from evo.archive import filled
+from evo.elites import filled
 from evo.genome import Genome
 from evo.random import draw, integers, kept, split
 
