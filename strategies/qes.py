@@ -58,14 +58,12 @@ class QES:
             raise ValueError(f"`decay` is the share of a residual that is kept, from 0 to 1; got {self.decay}.")
 
     def init(self, key, params) -> QESState:
-        moving = live(self.noise, params)
         leaves = named(params)
-        wrong = [path for path in moving if beside(path) not in leaves]
-        if wrong or not moving:
-            what = f"{wrong[0]!r} is no `nudge` beside `codes`" if wrong else "none of these has a `nudge`"
-            raise ValueError(
-                f"QES moves codes; {what}. Quantise with `nudge: true`, and let noise act on **/{NUDGE} alone."
-            )
+        if not any(beside(path) in leaves for path in leaves):
+            raise ValueError("QES moves codes by the `nudge` beside them; there are none. Quantise with `nudge: true`.")
+        wrong = [path for path in live(self.noise, params) if beside(path) not in leaves]
+        if wrong:
+            raise ValueError(f"QES moves codes alone: let noise act on **/{NUDGE}; it acts on {wrong[0]!r}.")
         return QESState(jax.tree.map(jnp.asarray, params), jnp.zeros((), jnp.int32))
 
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:

@@ -15,8 +15,9 @@ from evo.envs.language.causal import logits_of
 from evo.envs.language.checkpoint import load
 from evo.envs.language.generate import padded
 from evo.envs.language.quantised import dense, dequantised, quantise, quantised, times, whole
-from evo.express import own_keys, plan
+from evo.express import ByPath, own_keys, plan
 from evo.genome import Genome
+from evo.noise import Frozen, Gaussian
 from evo.runtime import Runtime, temporaries
 from evo.strategies.qes import QES, stepped
 from evo.strategies.qzo import QZO, QZOState
@@ -178,8 +179,11 @@ def test_steps_by_hand():
     for wrong, message in (({"population": 3}, "even"), ({"sigma": 0.0}, "above 0"), ({"decay": 2.0}, "from 0 to 1")):
         with pytest.raises(ValueError, match=message):
             QES(**wrong)
-    with pytest.raises(ValueError, match=r"none of these has a `nudge`\. Quantise with `nudge: true`"):
-        QES().init(KEY, {"w": quantise(jnp.ones((2, 2)), 4)})
+    nudged = {"w": quantise(jnp.ones((2, 2)), 4, nudge=True)}
+    with pytest.raises(ValueError, match=r"there are none\. Quantise with `nudge: true`"):
+        QES().init(KEY, {"w": nudged["w"]._replace(nudge=None)})
+    with pytest.raises(ValueError, match="it acts on 'w/scale'"):
+        QES(noise=ByPath((("**/scale", Gaussian()),), Frozen())).init(KEY, nudged)
 
 
 def test_members_share_one_product_with_the_codes():
