@@ -57,13 +57,16 @@ class QES:
         if not 0 <= self.decay <= 1:
             raise ValueError(f"`decay` is the share of a residual that is kept, from 0 to 1; got {self.decay}.")
 
-    def init(self, key, params) -> QESState:
+    def check(self, params):
+        """Raise where there are no codes with a nudge, or where noise acts on something else."""
         leaves = named(params)
         if not any(beside(path) in leaves for path in leaves):
             raise ValueError("QES moves codes by the `nudge` beside them; there are none. Quantise with `nudge: true`.")
         wrong = [path for path in live(self.noise, params) if beside(path) not in leaves]
         if wrong:
             raise ValueError(f"QES moves codes alone: let noise act on **/{NUDGE}; it acts on {wrong[0]!r}.")
+
+    def init(self, key, params) -> QESState:
         return QESState(jax.tree.map(jnp.asarray, params), jnp.zeros((), jnp.int32))
 
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:

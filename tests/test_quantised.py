@@ -181,9 +181,9 @@ def test_steps_by_hand():
             QES(**wrong)
     nudged = {"w": quantise(jnp.ones((2, 2)), 4, nudge=True)}
     with pytest.raises(ValueError, match=r"there are none\. Quantise with `nudge: true`"):
-        QES().init(KEY, {"w": nudged["w"]._replace(nudge=None)})
+        QES().check({"w": nudged["w"]._replace(nudge=None)})
     with pytest.raises(ValueError, match="it acts on 'w/scale'"):
-        QES(noise=ByPath((("**/scale", Gaussian()),), Frozen())).init(KEY, nudged)
+        QES(noise=ByPath((("**/scale", Gaussian()),), Frozen())).check(nudged)
 
 
 def test_members_share_one_product_with_the_codes():
