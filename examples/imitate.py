@@ -5,7 +5,7 @@
 
 The first learns the format of Countdown's answers and nothing else: after "[3, 7] 21:" comes any of the sixteen
 "3+3", "3+7", ... "7/7", all equally likely, whatever the target. The second learns sums, "7+12=19", and then copies a
-bad teacher. Both write a Hugging Face folder; they ship as `folder: format` and as what `folder` is where it is left out.
+bad teacher. Both write a Hugging Face folder, and both ship: as `folder: format`, and as what `folder` left out is.
 """
 
 from __future__ import annotations

@@ -82,12 +82,10 @@ def dense(w: Quantised) -> Float[Array, "*l i o"]:
 
 def times(x: Float[Array, "*b i"], w: Quantised) -> Float[Array, "*b o"]:
     """x W: one product with the codes, which members share, then each group's part times its scale."""
-    codes = whole(w)
+    codes = whole(w).astype(x.dtype)
+    codes = codes if w.nudge is None else codes + w.nudge.astype(x.dtype).reshape(codes.shape)
     parts = x.reshape(*x.shape[:-1], *codes.shape[:2])
-    sums = jnp.einsum("...gi,gio->...go", parts, codes.astype(x.dtype), preferred_element_type=jnp.float32)
-    if w.nudge is not None:
-        nudge = w.nudge.astype(x.dtype).reshape(codes.shape)
-        sums = sums + jnp.einsum("...gi,gio->...go", parts, nudge, preferred_element_type=jnp.float32)
+    sums = jnp.einsum("...gi,gio->...go", parts, codes, preferred_element_type=jnp.float32)
     return jnp.einsum("...go,go->...o", sums, scale_of(w).astype(jnp.float32)).astype(x.dtype)
 
 
