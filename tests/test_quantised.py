@@ -186,17 +186,19 @@ def test_steps_by_hand():
         QES(noise=ByPath((("**/scale", Gaussian()),), Frozen())).check(nudged)
 
 
-def test_members_share_one_product_with_the_codes():
+@pytest.mark.parametrize("strategy", [QZO(64), QES(64)])
+def test_members_share_one_product_with_the_codes(strategy):
     """n members of a 512 x 512 matrix: codes stay packed but for one copy, and no member has a matrix of its own."""
     n, width = 64, 512
-    params = jax.eval_shape(lambda: {"w": quantise(jnp.ones((width, width)), 4, 128)})
-    noise = QZO().noise
+    params = {"w": quantise(jnp.ones((width, width)), 4, 128, nudge=isinstance(strategy, QES))}
+    state = jax.eval_shape(strategy.init, KEY, params)
 
     def task(params, key):
         return times(jnp.ones((1, width)), params["w"]).sum()
 
     keys, luck = jax.eval_shape(lambda: (jax.random.split(KEY, n // 2)[:, None], jax.random.split(KEY, n)))
     genome = Genome(keys, jax.ShapeDtypeStruct((n, 1), jnp.float32))
-    program = jax.jit(lambda *a: Runtime().map(task, noise, *a)).lower(params, genome, luck).compile()
+    judge = lambda state, *a: Runtime().map(task, strategy.noise, strategy.bases(state), *a)  # noqa: E731
+    program = jax.jit(judge).lower(state, genome, luck).compile()
     one = width * width * 4
     assert temporaries(program) < 2.5 * one < n * one / 20
