@@ -97,7 +97,7 @@ class QES:
         count = float(sum(x.size for x in moved))
         info = {
             "sigma": at(self.sigma, state.generation),
-            "moved": sum(x.sum(dtype=jnp.float32) for x in moved) / count,
+            "stepped": sum(x.sum(dtype=jnp.float32) for x in moved) / count,
             "residual": jnp.sqrt(sum((after[path].astype(jnp.float32) ** 2).sum() for path in wide) / count),
         }
         center = jax.tree_util.tree_map_with_path(lambda path, x: after.get(path_of(path), x), state.center)

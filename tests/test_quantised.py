@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from evo.envs.language.causal import logits_of
 from evo.envs.language.checkpoint import load
+from evo.envs.language.drift import drift
 from evo.envs.language.generate import padded
 from evo.envs.language.quantised import dense, dequantised, quantise, quantised, times, whole
 from evo.express import ByPath, own_keys, plan
@@ -68,6 +69,13 @@ def test_a_quantised_model_says_what_its_dense_twin_says():
     real = prompts.real
     assert_allclose(got[real], want[real], atol=2e-5)
     assert 0.01 < abs(got - plain)[real].max() < 2
+
+
+def test_drift_is_of_the_weights():
+    """One of eight codes a step up: the matrix differs in one place, by one scale."""
+    one = {"w": quantise(jnp.array([[7.0], [2.0], [3.0], [1.0]]), 4), "b": jnp.zeros(4)}
+    two = {**one, "w": one["w"]._replace(codes=one["w"].codes.at[0, 0].add(16))}
+    assert {name: float(x) for name, x in drift(two, one).items()} == {"distance": 1.0, "moved": 0.125}
 
 
 def filed(folder, offset):
@@ -162,7 +170,7 @@ def test_codes_move_by_whole_steps_and_what_is_left_is_kept():
         state, info = qes.tell(Runtime(), state, genome, Evaluation(jnp.array(fitness)))
         assert_array_equal(np.asarray(whole(state.center["w"]))[0] + 8, codes)
         assert_allclose(np.asarray(state.center["w"].nudge, np.float32), left, atol=0.01)
-        assert_allclose(info["moved"], (taken != 0).mean())
+        assert_allclose(info["stepped"], (taken != 0).mean())
     assert_array_equal(qes.bases(state)["w"].nudge, 0)
     assert_array_equal(state.center["w"].scale, params["w"].scale)
     assert abs(left).max() > 0.05
