@@ -72,10 +72,12 @@ def test_a_quantised_model_says_what_its_dense_twin_says():
 
 
 def test_drift_is_of_the_weights():
-    """One of eight codes a step up: the matrix differs in one place, by one scale."""
+    """One of eight codes a step up: the matrix differs in one place, by one scale. Nothing has moved at first."""
     one = {"w": quantise(jnp.array([[7.0], [2.0], [3.0], [1.0]]), 4), "b": jnp.zeros(4)}
     two = {**one, "w": one["w"]._replace(codes=one["w"].codes.at[0, 0].add(16))}
     assert {name: float(x) for name, x in drift(two, one).items()} == {"distance": 1.0, "moved": 0.125}
+    odd = {"w": quantise(jax.random.normal(KEY, (64, 8)), 4, 8)}
+    assert float(jax.jit(drift)(odd, jax.tree.map(jnp.copy, odd))["moved"]) == 0
 
 
 def filed(folder, offset):

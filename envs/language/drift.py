@@ -23,7 +23,7 @@ def drift(params: Any, start: Any) -> dict[str, Float[Array, ""]]:
     """
     now, then = ([plain(x) for x in jax.tree.leaves(tree, is_leaf=is_quantised)] for tree in (params, start))
     off = [a - b for a, b in zip(now, then, strict=True)]
-    moved = sum((x != 0).sum(dtype=jnp.float32) for x in off)
+    moved = sum((a != b).sum(dtype=jnp.float32) for a, b in zip(now, then, strict=True))  # a fused a - b rounds oddly
     return {"distance": optax.tree.norm(off), "moved": moved / float(sum(x.size for x in off))}
 
 
