@@ -77,9 +77,11 @@ class Prompted:
         return state
 
     def sample(self, params: Any, prompt: str, count: int, temperature: float, key: Key[Array, ""]) -> str:
-        """What the model writes after a prompt, up to `count` tokens or its end token; the likeliest at 0."""
+        """What the model writes after a prompt, up to `count` tokens, its end token or the end of its context."""
         model, tokens, end = self.model.checkpoint.model, self.model.tokens, self.model.end
         prompts = padded([tokens.encode(prompt)])
+        room = model.context - prompts.tokens.shape[1]
+        count = min(count, max(room, 1)) if model.context else count
         write = jax.jit(lambda *a: generate(model, *a, new=count, end=end, temperature=temperature))
         written = write(params, prompts, key)
         said = written.tokens[0, : written.length[0]].tolist()
