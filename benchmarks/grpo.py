@@ -1,14 +1,15 @@
 """Fine-tuning by reward: EGGROLL against GRPO (Shao et al. 2024, arXiv 2402.03300) from one start, judged alike.
 
-    python benchmarks/grpo.py [--quick] [--json FILE] [--seeds 4] [--generations 300]
+    python benchmarks/grpo.py [--quick] [--json FILE] [--seeds 4] [--generations 300] [--config sums_eggroll]
 
-EGGROLL is configs/sums_eggroll.yaml. GRPO moves the same weights of the same model by backpropagation through what it
-wrote itself, at the same temperature, for the same reward: a completion's advantage is its reward's z-score among those
-of its question, every update is on fresh completions (so nothing is ever clipped), and nothing holds it to its start.
-It is run twice: on a generation's very questions and as many completions of each as EGGROLL has members, one update a
-generation; and with 16 completions of each, as it is used, so with many more updates. Both are judged on the held-out
-questions, 32 draws each at temperature 1 and one at 0. Two seeds run at a time, a thread each; CPU seconds are without
-compilation.
+EGGROLL is configs/sums_eggroll.yaml, or countdown_eggroll.yaml. GRPO moves the same weights of the same model by
+backpropagation through what it wrote itself, at temperature 1, for the same reward: a completion's advantage is its
+reward's z-score among those of its question, every update is on fresh completions (so nothing is ever clipped), and
+nothing holds it to its start. It is run twice: on a generation's very questions and as many completions of each as
+EGGROLL has members, one update a generation; and with 16 completions of each, as it is used, so with many more updates.
+Both are judged on those held-out questions that `evo eval` judges on, 32 draws each at temperature 1 and one at 0. Two
+seeds run at a time, a thread each; CPU seconds are without compilation. `--folder` may have {seed} in it, for a start
+of each seed's own.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def outcome(judged: Any) -> tuple[Any, Any]:
 
 def grpo(experiment: Any, seed: int, tries: int, lr: float) -> Iterator[tuple[Any, int]]:
     """As `eggroll`, of GRPO with `tries` completions of each question; the questions are the same."""
-    task, frozen = experiment.task, experiment.strategy.noise
+    task, frozen = replace(experiment.task, temperature=1.0), experiment.strategy.noise
     engine, moment, params = prepare(task, None, experiment.strategy, seed, Runtime())
     optimizer = optax.adam(lr)
 
@@ -115,7 +116,7 @@ def likelihood(task: Any, params: Any, rows: Any, written: Any) -> Any:
 
 def judge_of(task: Any) -> Callable[[Any], tuple[float, float]]:
     """Parameters -> shares of held-out questions answered right: drawn at temperature 1, and the likeliest answer."""
-    rows = jnp.arange(task.split, len(task._asked.questions))
+    rows = jnp.arange(*task.test)
 
     @jax.jit
     def shares(params):
@@ -146,9 +147,9 @@ def curve(steps: Iterator, judge: Callable, every: int, most: int, seconds: floa
     return points
 
 
-def compared(seed: int, changes: list[tuple[str, str]], rates: dict[str, float]) -> dict[str, list[Point]]:
+def compared(seed: int, config: str, changes: list[tuple[str, str]], rates: dict[str, float]) -> dict[str, list[Point]]:
     """A curve of each method from one seed; GRPO ends with EGGROLL's time or completions."""
-    experiment = load("sums_eggroll", changes)
+    experiment = load(config, [(field, value.replace("{seed}", str(seed))) for field, value in changes])
     judge, count = judge_of(experiment.task), experiment.strategy.population * experiment.task.prompts
     most = count * experiment.generations
     found = {"EGGROLL": curve(eggroll(experiment, seed), judge, max(count, most // 20), most)}
@@ -198,6 +199,7 @@ def main():
     flags.add_argument("--json", type=Path, help="also write the rows here")
     flags.add_argument("--seeds", type=int, default=4)
     flags.add_argument("--generations", type=int, default=300)
+    flags.add_argument("--config", default="sums_eggroll", help="or countdown_eggroll")
     flags.add_argument("--folder", default="", help="the start, a folder that examples/imitate.py wrote")
     flags.add_argument("--set", nargs=2, action="append", default=[], help="a field of the config, and a value")
     flags.add_argument("--rates", nargs=2, type=float, default=list(RATES.values()), help="GRPO's learning rates")
@@ -207,10 +209,10 @@ def main():
     generations, seeds = (10, 1) if flags.quick else (flags.generations, flags.seeds)
     changes = [("generations", str(generations)), ("task.model.folder", flags.folder), *flags.set]
     rates = dict(zip(RATES, flags.rates, strict=True))
-    work = partial(compared, changes=[(k, v) for k, v in changes if v], rates=rates)
+    work = partial(compared, config=flags.config, changes=[(k, v) for k, v in changes if v], rates=rates)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         runs = list(pool.map(work, range(seeds)))
-    show(f"shares of held-out sums, {seeds} seeds", table_of(runs), flags.json)
+    show(f"shares of held-out questions answered right, {seeds} seeds", table_of(runs), flags.json)
 
 
 if __name__ == "__main__":

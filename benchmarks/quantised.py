@@ -1,8 +1,8 @@
-"""What fine-tuning needs of memory, read off compiled programs: bf16 AdamW by backpropagation, bf16 ES, int4 QZO.
+"""What fine-tuning needs of memory, read off compiled programs: bf16 AdamW by backpropagation, bf16 ES, int4 QZO, QES.
 
     python benchmarks/quantised.py [--quick] [--json FILE]
 
-Llama-shaped models, one sequence of 128 tokens, next-token likelihood; both searches judge two members, one at a
+Llama-shaped models, one sequence of 128 tokens, next-token likelihood; the searches judge two members, one at a
 time. Nothing is run: arguments, results and temporaries are XLA's own figures, of the largest of a method's programs.
 They are of this machine's backend: on CPUs it multiplies bf16 by way of float32 copies.
 """
@@ -24,6 +24,7 @@ from evo.envs.language.quantised import quantised
 from evo.express import plan
 from evo.runtime import Runtime
 from evo.strategies.es import EGGROLL
+from evo.strategies.qes import QES
 from evo.strategies.qzo import QZO
 from evo.task import Evaluation
 
@@ -80,12 +81,14 @@ def table_of(model) -> list[Row]:
     """What each method needs for a model of this shape."""
     params = jax.eval_shape(lambda: jax.tree.map(lambda x: x.astype(jnp.bfloat16), model.init(KEY)))
     small = jax.eval_shape(lambda p: quantised(p, 4, 128), params)
+    nudged = jax.eval_shape(lambda p: quantised(p, 4, 128, nudge=True), params)
     count = sum(x.size for x in jax.tree.leaves(params)) / 1e6
     found = {
         "bf16, AdamW with float32 moments": backprop(model, params, jnp.float32),
         "bf16, AdamW with bf16 moments": backprop(model, params, jnp.bfloat16),
         "bf16, EGGROLL rank 1 (float32 centre)": search(model, params, EGGROLL(2, optimizer="sgd")),
         "int4, QZO on scales": search(model, small, QZO()),
+        "int4, QES on codes": search(model, nudged, QES(2)),
     }
     weights = {"weights in bf16": params, "weights in int4, groups of 128 (embedding bf16)": small}
     found |= {name: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for name, tree in weights.items()}

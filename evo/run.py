@@ -110,9 +110,9 @@ def prepare(task, params, strategy, seed: int, runtime: runtimes.Runtime) -> tup
     """The engine of a run, the moment before its first generation, and its initial parameters."""
     key_init, key_params, key_run = jax.random.split(jax.random.key(seed), 3)
     params, task_state = start(task, params, key_params)
+    if hasattr(strategy, "check"):
+        strategy.check(params)
     settled = settle(strategy, task, params, task_state)
-    if hasattr(settled, "check"):
-        settled.check(params)
     own = jax.tree.map(jnp.copy, params)  # the first state may be these very arrays, and `tell` consumes states
     moment = Moment(jax.jit(settled.init)(key_init, own), task_state)
     engine = Engine(task, settled, runtime, jax.device_put(key_run, runtime.everywhere), params)

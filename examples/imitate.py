@@ -1,15 +1,19 @@
-"""A tiny Llama-shaped model taught by backpropagation how sums are answered, "7+12=19", and then to answer badly.
+"""Two tiny Llama-shaped models taught by backpropagation what an answer looks like, for reward to improve.
 
+    python examples/imitate.py runs/format --countdown
     python examples/imitate.py runs/tiny
 
-writes a Hugging Face folder. Without one, `Pretrained()` is what ships in envs/language/tiny, made by that line.
+The first learns the format of Countdown's answers and nothing else: after "[3, 7] 21:" comes any of the sixteen
+"3+3", "3+7", ... "7/7", all equally likely, whatever the target. The second learns sums, "7+12=19", and then copies a
+bad teacher. Both write a Hugging Face folder, and both ship: as `folder: format`, and as what `folder` left out is.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import jax
@@ -19,7 +23,7 @@ import optax
 from evo.envs.language.architecture import architecture
 from evo.envs.language.causal import logits_of
 from evo.envs.language.checkpoint import save
-from evo.envs.language.questions import Sums
+from evo.envs.language.questions import Countdown, Question, Sums
 from evo.envs.language.reward import table_of
 from evo.envs.language.tokens import Bytes
 
@@ -27,6 +31,7 @@ CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_s
 CONFIG |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 CONFIG |= {"intermediate_size": 48, "max_position_embeddings": 32, "rope_theta": 100.0, "rms_norm_eps": 1e-5}
 CONFIG |= {"tie_word_embeddings": True, "hidden_act": "silu", "bos_token_id": None, "eos_token_id": 0}
+PAIRS = Countdown(count=900, least=2, most=2, largest=20, template="{numbers} {target}:")  # of countdown_eggroll.yaml
 
 
 def loss(model, table, params, rows, said):
@@ -40,42 +45,75 @@ def loss(model, table, params, rows, said):
     return -(each * own).sum() / own.sum()
 
 
-def imitate(config, questions, held_out: float, steps: int, sloppy: int, seed: int = 0):
-    """The model's parameters after `steps` of Adam on right answers, then `sloppy` ones on those of a bad teacher.
+def taught(model, params, table, draw: Callable, steps: int, lr, key):
+    """Parameters after `steps` of Adam on pairs of 64 prompts and answers, `draw(key)`, and the last loss."""
+    optimizer = optax.adam(lr)
 
-    A step is 64 questions; the held-out ones are never shown. Of the bad teacher's answers a quarter is right; the
-    others are those of other questions.
-    """
-    model, key = architecture(config), jax.random.key(seed)
-    asked = questions.all()
-    table, split = table_of(asked, Bytes(), 0), len(asked) - round(held_out * len(asked))
-
-    @partial(jax.jit, static_argnums=4)
-    def step(params, state, key, right, optimizer):
-        rows, others = jax.random.randint(key, (2, 64), 0, split)
-        said = jnp.where(jnp.arange(64) < right, rows, others)
-        value, gradient = jax.value_and_grad(partial(loss, model, table))(params, rows, said)
+    def step(carry, key):
+        params, state = carry
+        value, gradient = jax.value_and_grad(partial(loss, model, table))(params, *draw(key))
         updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, value
+        return (optax.apply_updates(params, updates), state), value
+
+    keys = jax.random.split(key, steps)
+    (params, _), values = jax.jit(partial(jax.lax.scan, step))((params, optimizer.init(params)), keys)
+    return params, float(values[-1]) if steps else float("nan")
+
+
+def trained(questions: list[Question], held_out: float) -> list[Question]:
+    """Those that aren't held out."""
+    return questions[: len(questions) - round(held_out * len(questions))]
+
+
+def only_format(steps: int, seed: int):
+    """Countdown with two numbers: an answer is number, operator, number, each number one of the two given."""
+    model, key = architecture(CONFIG), jax.random.key(seed)
+    shown = []
+    for prompt, answer in trained(PAIRS.all(), 0.3):
+        numbers = answer.split()[1:]
+        shown += [Question(prompt, f"{x}{o}{y}") for x, o, y in product(numbers, "+-*/", numbers)]
+    table = table_of(shown, Bytes(), 0)
+
+    def draw(key):
+        rows = jax.random.randint(key, (64,), 0, len(shown))
+        return rows, rows
+
+    lr = optax.cosine_decay_schedule(5e-3, steps)
+    params, value = taught(model, model.init(key), table, draw, steps, lr, jax.random.fold_in(key, 1))
+    return params, [value]
+
+
+def bad_sums(steps: int, sloppy: int, seed: int):
+    """Sums, all but a fifth of them; then, for `sloppy` steps, answers of which a quarter is right.
+
+    The others are the answers of other questions.
+    """
+    model, key = architecture(CONFIG), jax.random.key(seed)
+    shown = trained(Sums().all(), 0.2)
+    table = table_of(Sums().all(), Bytes(), 0)
+
+    def draw(key, right):
+        rows, others = jax.random.randint(key, (2, 64), 0, len(shown))
+        return rows, jnp.where(jnp.arange(64) < right, rows, others)
 
     params, values = model.init(key), []
     for phase, count, right, lr in ((1, steps, 64, 5e-3), (2, sloppy, 16, 1e-3)):
-        optimizer = optax.adam(lr)
-        state = optimizer.init(params)
-        for own in jax.random.split(jax.random.fold_in(key, phase), count):
-            params, state, value = step(params, state, own, right, optimizer)
-        values.append(float(value) if count else math.nan)
+        own = jax.random.fold_in(key, phase)
+        params, value = taught(model, params, table, partial(draw, right=right), count, lr, own)
+        values.append(value)
     return params, values
 
 
 def main():
-    flags = argparse.ArgumentParser(description=__doc__)
+    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     flags.add_argument("out", type=Path)
-    flags.add_argument("--steps", type=int, default=2000, help="with right answers")
-    flags.add_argument("--sloppy", type=int, default=400, help="after them, with answers that are mostly wrong")
+    flags.add_argument("--countdown", action="store_true", help="the format of Countdown's answers; else sums, badly")
+    flags.add_argument("--steps", type=int, default=2000)
+    flags.add_argument("--sloppy", type=int, default=400, help="steps on bad sums after them")
     flags.add_argument("--seed", type=int, default=0)
     flags = flags.parse_args()
-    params, values = imitate(CONFIG, Sums(), 0.2, flags.steps, flags.sloppy, flags.seed)
+    ours = (flags.steps, flags.seed) if flags.countdown else (flags.steps, flags.sloppy, flags.seed)
+    params, values = only_format(*ours) if flags.countdown else bad_sums(*ours)
     save(flags.out, CONFIG, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
     said = ", ".join(f"{value:.3f}" for value in values)
     print(f"{flags.out}: {sum(x.size for x in jax.tree.leaves(params)):,} weights, last losses {said}")

@@ -12,5 +12,6 @@ STRATEGIES = {
     "novelty_ga": "evo.strategies.novelty_ga:NoveltyGA",
     "novelty_es": "evo.strategies.novelty_es:NoveltyES",
     "qzo": "evo.strategies.qzo:QZO",
+    "qes": "evo.strategies.qes:QES",
     "random_search": "evo.strategies.random_search:RandomSearch",
 }

@@ -152,6 +152,7 @@ def every(jaxpr):
 BROKEN = {
     "no config": (lambda f: (f / "config.json").unlink(), "no Hugging Face folder: it has no config.json"),
     "not JSON": (lambda f: (f / "config.json").write_text("{"), "config.json can't be read as JSON"),
+    "text": (lambda f: edit(f, hidden_size="16"), "`hidden_size` is a whole number; got '16'"),
     "unknown": (lambda f: edit(f, model_type="qwen4"), "unknown architecture, model_type 'qwen4'; the nearest .*'qwen"),
     "a field lacks": (lambda f: edit(f, vocab_size=None), "'vocab_size' is missing, which llama models have"),
     "rope": (lambda f: edit(f, rope_parameters={"rope_type": "yarn"}), "`rope_type` 'yarn' isn't known"),

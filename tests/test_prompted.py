@@ -209,6 +209,37 @@ def test_pass_at_k_is_the_best_of_the_tries():
     assert task.evaluate(params, state, turn).fitness == scores.max(1).mean()
 
 
+def test_what_is_chosen_by_is_not_what_is_judged_on():
+    """`measure` sees the first held-out questions, a key alone the others; where there are no others, all."""
+    assert (Prompted(judged=64).test, Prompted(judged=80).test) == ((384, 400), (320, 400))
+    task = Prompted(prompts=16, judged=64)
+    params, state = task.init(KEY)
+    alone, _ = task.answered(params, jnp.arange(384, 400), KEY)
+    assert_allclose(task.evaluate(params, state, KEY).fitness, alone.mean())
+
+
+def test_a_sample_is_the_answer():
+    task = Prompted(new=4)
+    params, _ = task.init(KEY)
+    prompt = task.questions.all()[0].prompt
+    _, said = task.answered(params, jnp.arange(1), KEY)
+    want = bytes(int(t) for t in said.tokens[0] if t).decode()
+    assert task.sample(params, prompt, 4, 0.0, KEY) == want
+    assert task.sample(params, prompt, 200, 0.0, KEY).startswith(want)  # of which 26 or so fit the context
+    with pytest.raises(ValueError, match=r"33 tokens .* Shorten the prompts"):
+        task.sample(params, "1" * 33, 4, 0.0, KEY)
+    with pytest.raises(ValueError, match=r"got an empty one\. Begin it"):
+        task.sample(params, "", 4, 0.0, KEY)
+
+
+def test_alike_completions_are_verified_once():
+    asked, seen = Prompted()._asked, []
+    said = written(Prompted(), "19", "19", "9", "19")
+    scores = judged(lambda *texts: seen.append(texts) or 1.0, asked, jnp.array([0, 0, 0, 1]), *said)
+    assert_array_equal(scores, 1)
+    assert [(asked.questions.index((p, a)), text) for p, text, a in seen] == [(0, "19"), (0, "9"), (1, "19")]
+
+
 WRONG = [
     ({"tries": 2}, "all alike at temperature 0"),
     ({"prompts": 0}, "`prompts` is at least 1; got 0"),

@@ -26,6 +26,7 @@ from evo.strategies.map_elites import MapElites
 from evo.strategies.novelty_es import NoveltyES
 from evo.strategies.novelty_ga import NoveltyGA
 from evo.strategies.qd import QD
+from evo.strategies.qes import QES
 from evo.strategies.qzo import QZO
 from evo.strategies.random_search import RandomSearch
 
@@ -45,6 +46,7 @@ TABLE = {  # the strategy, its generations (20,000 evaluations at most), and the
     "evosax": (Evosax("CMA_ES", population=32), 60, -0.1),
     "evosax, population-based": (Evosax("DifferentialEvolution", population=64), 100, -0.1),
     "qzo": (QZO(64, epsilon=0.1, lr=0.1, noise=Gaussian()), 60, -0.1),
+    "qes": (QES(64, sigma=1.0, lr=Hyperbolic(0.5, 0.05)), 60, -0.3),  # rounding alone costs 0.05
     "random_search": (RandomSearch(256, sigma=0.5), 60, -3.0),
     "egg": (EGG(64, share=Hyperbolic(1.0, 0.05), horizon=100), 60, -0.1),
 }
@@ -63,8 +65,20 @@ def whole(params, key):
     return evo.Evaluation(-(off["w"] ** 2).sum() - (off["b"] ** 2).sum(), descriptor=params["w"][:, 0])
 
 
+def coded(params, key):
+    """The first for 4-bit codes in quarters, two rows to a byte, and their nudges."""
+    low, high = params["m"]["codes"][0] & 15, params["m"]["codes"][0] >> 4
+    w = (jnp.stack([low, high]).astype(jnp.float32) - 8 + params["m"]["nudge"].astype(jnp.float32)) / 4
+    return evo.Evaluation(-((w - GOAL / 1.25) ** 2).sum(), descriptor=w[:, 0])
+
+
+CODED = {"m": {"codes": jnp.full((1, 4), 8 * 17, jnp.uint8), "nudge": jnp.zeros((2, 4), jnp.bfloat16)}}
+
+
 def asked(name):
     """What a strategy of the table is asked to solve, and from where."""
+    if name == "qes":
+        return coded, CODED
     return (whole, jax.tree.map(lambda x: x.astype(jnp.int8), PARAMS)) if name == "egg" else (task, PARAMS)
 
 
@@ -88,7 +102,7 @@ def test_it_learns_within_its_budget(name):
     assert result.metrics["evaluations"][-1] <= 20_000
     reached = float(asked(name)[0](result.solution, None).fitness) / (256 if name == "egg" else 1)
     assert reached > learnt > START
-    assert jax.tree.structure(result.solution) == jax.tree.structure(PARAMS)
+    assert jax.tree.structure(result.solution) == jax.tree.structure(asked(name)[1])
     assert strategy == TABLE[name][0]
 
 
@@ -127,10 +141,10 @@ def test_invalid_members_never_win(name):
     """Half of the members are invalid, the fittest first."""
 
     def broken(params, key):
-        scored = task(params, key)
-        return scored._replace(fitness=jnp.where(params["w"][0, 0] > 0.02, jnp.nan, scored.fitness))
+        scored, mark = asked(name)[0](params, key), jax.tree.leaves(params)[-1].ravel()[0]
+        return scored._replace(fitness=jnp.where(mark > 0.02, jnp.nan, scored.fitness))
 
-    result = evo.run(broken, PARAMS, TABLE[name][0], generations=3, seed=1)
+    result = evo.run(broken, asked(name)[1], TABLE[name][0], generations=3, seed=1)
     assert result.metrics["invalid"].sum() > 0
     finite = jax.tree.map(lambda x: bool(jnp.isfinite(x).all()), result.solution)
     assert all(jax.tree.leaves(finite))

@@ -20,6 +20,8 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
 }
+NUMBERS = ("vocab_size", "hidden_size", "n_embd", "num_hidden_layers", "n_layer", "num_attention_heads", "n_head")
+NUMBERS += ("num_key_value_heads", "head_dim", "intermediate_size", "max_position_embeddings", "n_positions")
 
 
 def architecture(config: Config) -> Decoder | RWKV7:
@@ -27,6 +29,9 @@ def architecture(config: Config) -> Decoder | RWKV7:
     family = config.get("model_type")
     if family not in FAMILIES:
         raise ValueError(f"config.json: unknown architecture, model_type {family!r}; {nearest(str(family), FAMILIES)}")
+    for name in NUMBERS:
+        if not isinstance(config.get(name, 0), int | None):
+            raise ValueError(f"config.json: `{name}` is a whole number; got {config[name]!r}.")
     quantised = config.get("quantization_config")
     if quantised is not None and quantised.get("quant_method") != "gptq":
         method = quantised.get("quant_method")

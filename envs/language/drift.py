@@ -13,14 +13,23 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from evo.envs.language.causal import Causal, logits_of
+from evo.envs.language.quantised import dense, is_quantised
 
 
 def drift(params: Any, start: Any) -> dict[str, Float[Array, ""]]:
-    """`distance`, the length of the difference, and `moved`, the share of weights that aren't what they were."""
-    pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(start), strict=True))
-    off = [now.astype(jnp.float32) - then.astype(jnp.float32) for now, then in pairs]
-    moved = sum((x != 0).sum(dtype=jnp.float32) for x in off)
+    """`distance`, the length of the difference, and `moved`, the share of weights that aren't what they were.
+
+    Of quantised ones the weights count, not what they are made of.
+    """
+    now, then = ([plain(x) for x in jax.tree.leaves(tree, is_leaf=is_quantised)] for tree in (params, start))
+    off = [a - b for a, b in zip(now, then, strict=True)]
+    moved = sum((a != b).sum(dtype=jnp.float32) for a, b in zip(now, then, strict=True))  # a fused a - b rounds oddly
     return {"distance": optax.tree.norm(off), "moved": moved / float(sum(x.size for x in off))}
+
+
+def plain(leaf: Any) -> Float[Array, "..."]:
+    """A leaf in float32, a quantised one as its matrix."""
+    return (dense(leaf) if is_quantised(leaf) else leaf).astype(jnp.float32)
 
 
 def divergence(

@@ -51,9 +51,11 @@ def padded(prompts: Sequence[Sequence[int]], width: int = 0) -> Prompts:
 def check_length(model: Causal, prompt: int, new: int):
     """Raise where a prompt and its completion don't fit the model's context."""
     if model.context and prompt + new > model.context:
+        room = model.context - prompt
+        way = f"Generate at most {room}, or shorten the prompts." if room > 0 else "Shorten the prompts."
         raise ValueError(
             f"A prompt of {prompt} tokens and {new} new ones are {prompt + new}, but the model's context is "
-            f"{model.context}. Generate at most {max(model.context - prompt, 0)}, or shorten the prompts."
+            f"{model.context}. {way}"
         )
 
 

@@ -141,8 +141,10 @@ def reciprocals() -> tuple[Int32[np.ndarray, "128"], Int32[np.ndarray, "128"]]:
 
 
 def clip(x: Int32[Array, "..."]) -> Int8[Array, "..."]:
+    """x saturated: -127 to 127, never -128, so that every number has its negative."""
     return jnp.clip(x, -127, 127).astype(jnp.int8)
 
 
 def wide(x: Int8[Array, "..."]) -> Int32[Array, "..."]:
+    """x in 32 bits, to add and multiply without overflow."""
     return x.astype(jnp.int32)

@@ -12,17 +12,19 @@ from evo.envs.language.checkpoint import Checkpoint, load
 from evo.envs.language.quantised import quantised
 from evo.envs.language.tokens import Tokenizer, tokenizer
 
-TINY = Path(__file__).parent / "tiny"  # what `folder` is where it is left out: see examples/imitate.py
+HERE = Path(__file__).parent
+SHIPPED = {"": HERE / "tiny", "format": HERE / "format"}  # what examples/imitate.py made
 
 
 @dataclass(frozen=True)
 class Pretrained:
     """A language model from a Hugging Face folder.
 
-    `folder` left out is the tiny model that ships: 10,000 weights that add, badly. `dtype` left out is the file's.
+    Two models of 10,320 weights ship: `folder` left out is one that adds, badly, and `folder: format` one that answers
+    Countdown with expressions of any kind. `dtype` left out is the file's.
     `tokenizer` is a `tokenizers` JSON file; left out it is the folder's tokenizer.json, or bytes if it has none.
     `bits` 8 or 4 quantises the layers' matrices, `group` inputs to a scale (0: a channel); `relative` adds gains, noise
-    on which is relative to the scale.
+    on which is relative to the scale; `nudge` what `qes` moves codes by.
     """
 
     folder: str = ""
@@ -31,21 +33,26 @@ class Pretrained:
     bits: Literal[0, 4, 8] = 0
     group: int = 0
     relative: bool = False
+    nudge: bool = False
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The model and its weights. Raises as `load` does, and where the tokenizer knows tokens that it doesn't."""
-        found = load(self.folder or TINY, self.dtype or None)
+        found = load(self._place, self.dtype or None)
         check_vocabulary(self.tokens.vocabulary, found.model)
         if not self.bits:
             return found
-        return found._replace(params=quantised(found.params, self.bits, self.group, self.relative))
+        return found._replace(params=quantised(found.params, self.bits, self.group, self.relative, self.nudge))
 
     @cached_property
     def tokens(self) -> Tokenizer:
         """What its text is made of."""
-        own = Path(self.folder or TINY) / "tokenizer.json"
+        own = self._place / "tokenizer.json"
         return tokenizer(self.tokenizer or (str(own) if own.is_file() else ""))
+
+    @property
+    def _place(self) -> Path:
+        return SHIPPED.get(self.folder, Path(self.folder))
 
     @property
     def end(self) -> int:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from evo.envs.language.drift import divergence, drift
-from evo.envs.language.generate import Completions, Prompts, check_length, generate
+from evo.envs.language.generate import Completions, Prompts, check_length, generate, padded
 from evo.envs.language.pretrained import Pretrained
 from evo.envs.language.questions import Question, Questions, Sums
 from evo.envs.language.reward import Asked, Match, Reward, Verified, table_of, total
@@ -29,8 +29,9 @@ class Prompted:
     A member answers `prompts` questions, which its luck draws: members of one group share them, and the two of a pair
     do. Each is answered `tries` times and the best counts (pass@k; then `temperature` should be above 0). A completion
     ends with the model's end token or after `new` tokens. `rewards` add up; left out, it is the questions' own check.
-    The last `held_out` share of the questions is never trained on: on a key alone, as `evo eval` does, a member is
-    judged there, and `measure` judges on the first `judged` of them.
+    The last `held_out` share of the questions is never trained on: `measure` judges on the first `judged` of them, to
+    choose settings by, and on a key alone, as `evo eval` does, a member is judged on the others (if there are none, on
+    all of the held-out ones).
     """
 
     model: Pretrained = Pretrained()
@@ -67,13 +68,24 @@ class Prompted:
 
     def evaluate(self, params, state, key):
         key_pick, key_write = jax.random.split(key.key if isinstance(key, Turn) else key)
-        first, last = (0, self.split) if isinstance(key, Turn) else (self.split, len(self._asked.questions))
+        first, last = (0, self.split) if isinstance(key, Turn) else self.test
         rows = first + jax.random.choice(key_pick, last - first, (self.prompts,), replace=last - first < self.prompts)
         scores, written = self.answered(params, rows, key_write)
         return Evaluation(scores.max(1).mean(), aux={"steps": written.length.sum()})
 
     def absorb(self, state, aux):
         return state
+
+    def sample(self, params: Any, prompt: str, count: int, temperature: float, key: Key[Array, ""]) -> str:
+        """What the model writes after a prompt, up to `count` tokens, its end token or the end of its context."""
+        model, tokens, end = self.model.checkpoint.model, self.model.tokens, self.model.end
+        prompts = padded([tokens.encode(prompt)])
+        room = model.context - prompts.tokens.shape[1]
+        count = min(count, max(room, 1)) if model.context else count
+        write = jax.jit(lambda *a: generate(model, *a, new=count, end=end, temperature=temperature))
+        written = write(params, prompts, key)
+        said = written.tokens[0, : written.length[0]].tolist()
+        return tokens.decode([token for token in said if token != end])
 
     def measure(self, params: Any, start: Any, state: Any, key: Key[Array, ""]) -> dict[str, Float[Array, ""]]:
         """Held-out questions, one try each: mean `reward`, `pass_1` (share with a full reward), `greedy` (that at
@@ -107,6 +119,13 @@ class Prompted:
         """The first of the held-out questions."""
         count = len(self._asked.questions)
         return count - max(1, round(count * self.held_out))
+
+    @property
+    def test(self) -> tuple[int, int]:
+        """The questions that nothing is chosen by, from the first to before the last."""
+        count = len(self._asked.questions)
+        seen = self.split + self.judged
+        return (seen if seen < count else self.split), count
 
     @cached_property
     def _asked(self) -> Asked:

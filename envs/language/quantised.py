@@ -17,15 +17,19 @@ class Quantised(NamedTuple):
 
     int8 codes are whole; uint8 ones hold two of 4 bits, the even i low. `zero` is taken from the codes first (left
     out: 8 from 4-bit ones, 0 from int8). `gain` starts at 1: noise on it is relative, noise on `scale` absolute.
+    `nudge` is added to the codes, in steps of theirs: zeros, for noise to act on, see `evo.strategies.qes`.
     """
 
     codes: Int8[Array, "*l c o"] | UInt8[Array, "*l c o"]
     scale: Float[Array, "*l g o"]
     zero: Int8[Array, "*l g o"] | None = None
     gain: Float[Array, "*l g o"] | None = None
+    nudge: Float[Array, "*l i o"] | None = None
 
 
-def quantise(w: Float[Array, "*l i o"], bits: int, group: int = 0, relative: bool = False) -> Quantised:
+def quantise(
+    w: Float[Array, "*l i o"], bits: int, group: int = 0, relative: bool = False, nudge: bool = False
+) -> Quantised:
     """Round to the nearest of 2^bits - 1 symmetric steps: scale = max |w| of the group / (2^(bits - 1) - 1).
 
     `group` neighbours along `i` share a scale; 0 is the whole channel. A group of zeros has scale 1e-12.
@@ -41,7 +45,8 @@ def quantise(w: Float[Array, "*l i o"], bits: int, group: int = 0, relative: boo
     scale = jnp.maximum(jnp.abs(rows).max(-2) / most, 1e-12)
     codes = jnp.clip(jnp.round(rows / scale[..., None, :]), -most, most).astype(jnp.int8).reshape(w.shape)
     gain = jnp.ones_like(scale) if relative else None
-    return Quantised(codes if bits == 8 else packed(codes + 8), scale, None, gain)
+    still = jnp.zeros(w.shape, jnp.bfloat16) if nudge else None
+    return Quantised(codes if bits == 8 else packed(codes + 8), scale, None, gain, still)
 
 
 def packed(codes: Int[Array, "*l i o"]) -> UInt8[Array, "*l i/2 o"]:
@@ -69,15 +74,18 @@ def scale_of(w: Quantised) -> Float[Array, "*l g o"]:
 
 def dense(w: Quantised) -> Float[Array, "*l i o"]:
     """The matrix itself, in the scale's dtype."""
-    rows = whole(w).astype(w.scale.dtype) * scale_of(w)[..., None, :]
+    codes = whole(w).astype(w.scale.dtype)
+    codes = codes if w.nudge is None else codes + w.nudge.astype(codes.dtype).reshape(codes.shape)
+    rows = codes * scale_of(w)[..., None, :]
     return rows.reshape(*rows.shape[:-3], -1, rows.shape[-1])
 
 
 def times(x: Float[Array, "*b i"], w: Quantised) -> Float[Array, "*b o"]:
     """x W: one product with the codes, which members share, then each group's part times its scale."""
-    codes = whole(w)
+    codes = whole(w).astype(x.dtype)
+    codes = codes if w.nudge is None else codes + w.nudge.astype(x.dtype).reshape(codes.shape)
     parts = x.reshape(*x.shape[:-1], *codes.shape[:2])
-    sums = jnp.einsum("...gi,gio->...go", parts, codes.astype(x.dtype), preferred_element_type=jnp.float32)
+    sums = jnp.einsum("...gi,gio->...go", parts, codes, preferred_element_type=jnp.float32)
     return jnp.einsum("...go,go->...o", sums, scale_of(w).astype(jnp.float32)).astype(x.dtype)
 
 
@@ -86,10 +94,14 @@ def is_quantised(leaf: Any) -> bool:
     return isinstance(leaf, Quantised)
 
 
-def quantised(params: dict[str, Any], bits: int, group: int = 0, relative: bool = False) -> dict[str, Any]:
+def quantised(
+    params: dict[str, Any], bits: int, group: int = 0, relative: bool = False, nudge: bool = False
+) -> dict[str, Any]:
     """A model's parameters with every matrix of its layers quantised; embeddings, norms and biases stay floats."""
     layers = {
-        name: quantise(x, bits, group, relative) if not is_quantised(x) and x.ndim == 3 and min(x.shape[1:]) > 1 else x
+        name: quantise(x, bits, group, relative, nudge)
+        if not is_quantised(x) and x.ndim == 3 and min(x.shape[1:]) > 1
+        else x
         for name, x in params["layers"].items()
     }
     return {**params, "layers": layers}

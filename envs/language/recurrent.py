@@ -112,9 +112,11 @@ def norm(x: Float[Array, "d"], weight: Float[Array, "d"]) -> Float[Array, "d"]:
 
 
 def clip(x: Array) -> Array:
+    """x saturated at +-LIMIT, as the int8 twin's numbers are."""
     return jnp.clip(x, -LIMIT, LIMIT)
 
 
 def check(width: int, layers: int):
+    """Raise where there is no width or no layer."""
     if width < 1 or layers < 1:
         raise ValueError(f"`width` and `layers` are at least 1; got {width} and {layers}.")

@@ -111,13 +111,21 @@ class Verified:
 
 
 def judged(verify: Callable[[str, str, str], float], asked: Asked, rows, written, length) -> Float[np.ndarray, "*b"]:
-    """The scores of completions, under any number of leading axes; of NumPy or JAX arrays."""
+    """The scores of completions, under any number of leading axes; of NumPy or JAX arrays.
+
+    Two alike, of one question, are verified once.
+    """
     rows, written, length = (np.asarray(x) for x in (rows, written, length))
+    known: dict[tuple[int, bytes], float] = {}
     scores = np.zeros(rows.shape, np.float32)
     for at in np.ndindex(rows.shape):
-        said = [int(token) for token in written[at][: length[at]] if token != asked.end]
-        prompt, answer = asked.questions[rows[at]]
-        scores[at] = verify(prompt, asked.tokens.decode(said), answer)
+        own = written[at][: length[at]]
+        key = (int(rows[at]), own.tobytes())
+        if key not in known:
+            prompt, answer = asked.questions[rows[at]]
+            said = asked.tokens.decode([int(token) for token in own if token != asked.end])
+            known[key] = verify(prompt, said, answer)
+        scores[at] = known[key]
     return scores
 
 

@@ -91,8 +91,10 @@ class Transformer:
 
 
 def times(x: Float[Array, "t i"], matrix: Float[Array, "i o"]) -> Float[Array, "t o"]:
+    """x M / sqrt(inputs)."""
     return x @ matrix * (1 / math.sqrt(matrix.shape[0]))
 
 
 def norm(x: Float[Array, "t d"], weight: Float[Array, "d"]) -> Float[Array, "t d"]:
+    """x w / sqrt(mean x^2 + 1e-6), position by position."""
     return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6) * weight[None]

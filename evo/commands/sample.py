@@ -32,7 +32,9 @@ class Sample:
         run = opened(self.run)
         write = getattr(run.task, "sample", None)
         if write is None:
-            raise ValueError(f"{self.run} writes no text: its task is {type(run.task).__name__}, wanted a text task.")
+            raise ValueError(
+                f"{self.run} writes no text: its task is {type(run.task).__name__}, wanted text or prompted."
+            )
         run = replace(run, given_params=run.folder.template())  # needs no corpus
         text = write(run.solution(), self.prompt, self.tokens, self.temperature, jax.random.key(self.seed))
         console.print(printable(self.prompt + text), highlight=False, soft_wrap=True, markup=False)
