@@ -16,6 +16,7 @@ from scorers import distance, lucky
 import evo
 from evo.cli import main
 from evo.engine import settle
+from evo.envs.bench import bench, blank
 from evo.envs.gymnasium import Gymnasium, drawn
 from evo.envs.moments import Moments
 from evo.envs.networks import CNN, GRU, MLP
@@ -139,6 +140,19 @@ def test_a_worker_that_is_slow_to_come_up_is_not_taken_for_one_that_hangs():
         [failure] = worlds.step([0], np.zeros((1, 2), np.int32))
         assert "died" in failure.error
         assert worlds.shared.now[0, 0] == -1
+
+
+def test_nobody_is_blamed_for_what_making_the_next_world_takes():
+    task, looked, now = KINDS["stochastic box"], [], [-1, 0.0]
+    rules = task.open(Host(Gaussian(), Runtime())).rules
+
+    def make():
+        looked.append(now[0])
+        return task.world.make()
+
+    with closing(bench(make, rules, blank(rules, 2), now)) as worlds:
+        assert worlds.begin([0, 1], [4, 5], True) == []
+    assert looked == [-1, -1]
 
 
 def test_a_run_counts_and_writes_down_whom_it_lost_in_second_looks_too(tmp_path, caplog):
