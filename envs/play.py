@@ -105,7 +105,7 @@ class Play:
         failed = self.worlds.step(row.tolist(), np.asarray(half.action)[slot])
         half.clock[1] += 1
         reward = windows.reward[half.row]
-        if not math.isfinite(reward @ reward):
+        if not math.isfinite(reward.sum()):
             failed += unpaid(windows, row)
             reward = windows.reward[half.row]
         half.score.reward[:] += reward
@@ -123,15 +123,20 @@ class Play:
         if failed := blind(windows.seen[row], row):
             self.drop(half, failed)
             slot = slot[half.member[slot] >= 0]
-        half.score.found[slot] += windows.found[half.row[slot]]
+        if windows.found.size:
+            half.score.found[slot] += windows.found[half.row[slot]]
         half.score.steps[slot] += half.clock[1, slot]
         half.clock[0, slot] += 1
         half.clock[1, slot] = 0
-        more = half.clock[0, slot] < episodes
-        self.begin(half, slot[more], False)
-        done = slot[~more]
+        done = slot
+        if episodes > 1:
+            more = half.clock[0, slot] < episodes
+            self.begin(half, slot[more], False)
+            done = slot[~more]
+        member = half.member[done]
         for all_, own in zip(self.tally, half.score, strict=True):
-            all_[half.member[done]] = own[done]
+            if own.size:
+                all_[member] = own[done]
         self.leave(half, done)
 
     def drop(self, half: Half, failed: Sequence[Failure]):
@@ -165,7 +170,8 @@ class Play:
             came = np.array([self.queue.popleft() for _ in slot])
             half.member[slot], half.clock[:, slot] = came, 0
             for own in half.score:
-                own[slot] = 0
+                if own.size:
+                    own[slot] = 0
             half = half._replace(players=self._seated(half, came, slot, several))
             self.begin(half, slot, True)
         return half
@@ -235,7 +241,7 @@ def unpaid(windows: Any, row: np.ndarray) -> list[Failure]:
 def blind(seen: np.ndarray, row: np.ndarray) -> list[Failure]:
     """The worlds of these rows that let NaN be seen."""
     flat = seen.reshape(-1)
-    if seen.dtype == np.uint8 or not math.isnan(flat @ flat):
+    if seen.dtype == np.uint8 or not math.isnan(flat.min(initial=0)):
         return []
     return [Failure(int(r), "the observation is NaN") for r in row[np.isnan(seen.reshape(len(row), -1)).any(1)]]
 
