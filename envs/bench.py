@@ -156,6 +156,7 @@ class Bench:
 
     def _begin(self, row: int, seed: int):
         if self.envs[row] is None:
+            self.now[0] = -1  # whoever began before is done with
             self.envs[row] = self.make()
         self.now[:] = row, time.perf_counter()
         x, self.infos[row] = self.envs[row].reset(seed=seed)

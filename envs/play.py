@@ -1,15 +1,17 @@
 """Members play: the device says what all of them do, the host steps their worlds, and whoever ends makes room.
 
 Members take slots in their order; a slot is free when its member's episodes are over, and the next members take it. Two
-halves of the slots alternate: while the worlds of one step, the device works on the other. Nothing of a member's
-evaluation depends on its slot or on its neighbours: its worlds are seeded from its own key, and its row of a batched
-forward has the same bits whatever the width (two rows and more; XLA has another program for one).
+halves of the slots alternate: while the worlds of one step, the device works on the other. The last few, where their
+forwards are cheap, play as one half. Nothing of a member's evaluation depends on its slot or on its neighbours: its
+worlds are seeded from its own key, and its row of a batched forward has the same bits whatever the width (two rows and
+more; XLA has another program for one).
 
 Axes: `n` members, `w` slots of a half, `o` an observation's own axes, `e` episodes, `d` descriptor.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from evo.task import State
 
 NARROWER = 4  # a half with this many times more slots than players moves them together
 LEAST = 2  # slots of a half
+LIGHT = 2**20  # weights of the last players, up to which a forward costs its call and not what it computes
 
 
 class Tally(NamedTuple):
@@ -50,7 +53,8 @@ class Half(NamedTuple):
     bases: Any
     members: Members
     state: State
-    action: Any  # what the device was asked for; None: nothing
+    playing: np.ndarray  # the slots that the device was asked about
+    action: Any  # what it was asked for; None: nothing
 
 
 @dataclass(frozen=True)
@@ -61,57 +65,78 @@ class Play:
     worlds: Worlds
     seeds: np.ndarray  # [n, e]
     moments: bool  # whether observations are summed
+    few: int  # players who go on as one half, when nobody waits any more; 0: the halves stay apart
     tally: Tally
     queue: deque[int]
     lost: list[Lost]
 
     def run(self, halves: list[Half]):
         """Play until everyone is through."""
-        while self.queue or any((half.member >= 0).any() for half in halves):
+        while self.queue or any(half.action is not None for half in halves):
             for i, half in enumerate(halves):
-                half = self.refill(self.narrow(self.acted(half)))
-                halves[i] = self.ask(half)
+                half = self.narrow(self.acted(half), self.few if len(halves) > 1 else 0)
+                halves[i] = self.ask(self.refill(half))
+            if self.few and len(halves) == 2 and not self.queue and sum(len(x.playing) for x in halves) <= self.few:
+                halves = [self.ask(self.refill(self.joined(*map(self.acted, halves))))]
 
     def ask(self, half: Half) -> Half:
         """Ask the device what everyone does; it answers in its own time."""
-        if not (half.member >= 0).any():
-            return half._replace(action=None)
-        seen = self.worlds.windows.seen[half.row]
+        while len(slot := np.flatnonzero(half.member >= 0)):
+            seen = self.worlds.windows.seen[half.row]
+            if not (failed := blind(seen, half.row)):
+                break
+            self.drop(half, failed)
+            half = self.refill(half)
+        else:
+            return half._replace(playing=slot, action=None)
         if self.moments:
             off = seen.reshape(len(seen), -1) - half.score.first
             half.score.total[:] += off
             half.score.square[:] += off * off
         memory, action = self.slots.step(half.players, half.bases, half.state, seen, half.clock)
-        return half._replace(players=half.players._replace(memory=memory), action=action)
+        return half._replace(players=half.players._replace(memory=memory), playing=slot, action=action)
 
     def acted(self, half: Half) -> Half:
-        """Do what the device said, and see who is through."""
+        """Do what the device said, and see who is through. Empty slots' rewards and clocks count for nothing."""
         if half.action is None:
             return half
-        slot = np.flatnonzero(half.member >= 0)
-        row, windows = half.row[slot], self.worlds.windows
+        slot, windows = half.playing, self.worlds.windows
+        row = half.row if len(slot) == len(half.row) else half.row[slot]
         failed = self.worlds.step(row.tolist(), np.asarray(half.action)[slot])
-        half.clock[1, slot] += 1
-        half.score.steps[slot] += 1
-        half.score.reward[slot] += windows.reward[row]
-        failed += unwell(windows, row)
+        half.clock[1] += 1
+        reward = windows.reward[half.row]
+        if not math.isfinite(reward.sum()):
+            failed += unpaid(windows, row)
+            reward = windows.reward[half.row]
+        half.score.reward[:] += reward
         if failed:
             self.drop(half, failed)
-        if windows.over[row].any():
-            self.end(half, slot[windows.over[row] & (half.member[slot] >= 0)])
+        over = windows.over[row]
+        if over.any():
+            self.end(half, slot[over & (half.member[slot] >= 0)])
         return half
 
     def end(self, half: Half, slot: np.ndarray):
         """These slots' episodes are over: their members have another, or are through."""
         windows, episodes = self.worlds.windows, self.seeds.shape[1]
-        half.score.found[slot] += windows.found[half.row[slot]]
+        row = half.row[slot]
+        if failed := blind(windows.seen[row], row):
+            self.drop(half, failed)
+            slot = slot[half.member[slot] >= 0]
+        if windows.found.size:
+            half.score.found[slot] += windows.found[half.row[slot]]
+        half.score.steps[slot] += half.clock[1, slot]
         half.clock[0, slot] += 1
         half.clock[1, slot] = 0
-        more = half.clock[0, slot] < episodes
-        self.begin(half, slot[more], False)
-        done = slot[~more]
+        done = slot
+        if episodes > 1:
+            more = half.clock[0, slot] < episodes
+            self.begin(half, slot[more], False)
+            done = slot[~more]
+        member = half.member[done]
         for all_, own in zip(self.tally, half.score, strict=True):
-            all_[half.member[done]] = own[done]
+            if own.size:
+                all_[member] = own[done]
         self.leave(half, done)
 
     def drop(self, half: Half, failed: Sequence[Failure]):
@@ -125,7 +150,7 @@ class Play:
                 self.queue.appendleft(member)
             else:
                 self.lost.append(Lost(member, error))
-                self.tally.steps[member] = half.score.steps[slot]
+                self.tally.steps[member] = half.score.steps[slot] + half.clock[1, slot]
             self.leave(half, np.array([slot]))
 
     def leave(self, half: Half, slot: np.ndarray):
@@ -134,6 +159,8 @@ class Play:
 
     def refill(self, half: Half) -> Half:
         """The next members take the free slots, several at a time unless few are left."""
+        if not self.queue:
+            return half
         width = len(half.row)
         several = newcomers(width)
         free = np.flatnonzero(half.member < 0)
@@ -143,7 +170,8 @@ class Play:
             came = np.array([self.queue.popleft() for _ in slot])
             half.member[slot], half.clock[:, slot] = came, 0
             for own in half.score:
-                own[slot] = 0
+                if own.size:
+                    own[slot] = 0
             half = half._replace(players=self._seated(half, came, slot, several))
             self.begin(half, slot, True)
         return half
@@ -156,22 +184,27 @@ class Play:
         failed = self.worlds.begin(row.tolist(), self.seeds[half.member[slot], half.clock[0, slot]].tolist(), anew)
         if anew and self.moments:
             half.score.first[slot] = self.worlds.windows.seen[row].reshape(len(row), -1)
-        self.drop(half, [*failed, *unwell(self.worlds.windows, row)])
+        self.drop(half, failed)
 
-    def narrow(self, half: Half) -> Half:
-        """Move the last players together, so that the device doesn't work for empty slots."""
-        width, slot = len(half.row), np.flatnonzero(half.member >= 0)
-        if self.queue or width <= LEAST or len(slot) * NARROWER > width or not len(slot):
+    def narrow(self, half: Half, least: int) -> Half:
+        """Move the last players together, so that the device doesn't work for empty slots; `least` stay, or `LEAST`."""
+        width = narrower(len(half.row))
+        if self.queue or width == len(half.row) or width < least or (half.member >= 0).sum() > width:
             return half
-        others = np.flatnonzero(half.member < 0)
-        slot = np.concatenate([slot, others])[: max(width // NARROWER, LEAST)]
-        return half._replace(
-            row=half.row[slot],
-            member=half.member[slot],
-            clock=half.clock[:, slot],
-            score=Tally(*(x[slot] for x in half.score)),
-            players=self.slots.move(half.players, slot),
+        slot = np.argsort(half.member < 0, kind="stable")[:width]
+        return at(half, slot)._replace(players=self.slots.move(half.players, slot))
+
+    def joined(self, one: Half, other: Half) -> Half:
+        """The last players of both halves as one half."""
+        one, other = (self.narrow(half, self.few) for half in (one, other))
+        both = one._replace(
+            row=np.concatenate([one.row, other.row]),
+            member=np.concatenate([one.member, other.member]),
+            clock=np.concatenate([one.clock, other.clock], 1),
+            score=Tally(*map(np.concatenate, zip(one.score, other.score, strict=True))),
         )
+        slot = np.argsort(both.member < 0, kind="stable")[: len(one.row)]
+        return at(both, slot)._replace(players=self.slots.join(one.players, other.players, slot))
 
     def _seated(self, half: Half, came: np.ndarray, slot: np.ndarray, several: int) -> Players:
         """Those who came in their slots; always a call of the same shape, what is missing having no slot."""
@@ -186,24 +219,43 @@ def newcomers(width: int) -> int:
     return max(LEAST, width // 4)
 
 
-def unwell(windows: Any, row: np.ndarray) -> list[Failure]:
-    """The worlds of these rows that said NaN."""
-    seen, reward = windows.seen, windows.reward[row]
-    failed = []
-    if not np.isfinite(reward.sum()):
-        bad = row[~np.isfinite(reward)]
-        failed = [Failure(int(r), f"the reward is {windows.reward[r]}") for r in bad]
-        windows.reward[bad] = 0
-    if seen.dtype != np.uint8 and np.isnan(seen[row].sum()):
-        bad = row[np.isnan(seen[row].reshape(len(row), -1)).any(1)]
-        failed += [Failure(int(r), "the observation is NaN") for r in bad if int(r) not in {f.row for f in failed}]
+def narrower(width: int) -> int:
+    """How many slots are left of so many, when they are too many for the players."""
+    return max(width // NARROWER, min(width, LEAST))
+
+
+def at(half: Half, slot: np.ndarray) -> Half:
+    """What the host knows of these slots."""
+    score = Tally(*(x[slot] for x in half.score))
+    return half._replace(row=half.row[slot], member=half.member[slot], clock=half.clock[:, slot], score=score)
+
+
+def unpaid(windows: Any, row: np.ndarray) -> list[Failure]:
+    """The worlds of these rows that gave a reward that isn't finite, which then counts as 0."""
+    bad = row[~np.isfinite(windows.reward[row])]
+    failed = [Failure(int(r), f"the reward is {windows.reward[r]}") for r in bad]
+    windows.reward[bad] = 0
     return failed
+
+
+def blind(seen: np.ndarray, row: np.ndarray) -> list[Failure]:
+    """The worlds of these rows that let NaN be seen."""
+    flat = seen.reshape(-1)
+    if seen.dtype == np.uint8 or not math.isnan(flat.min(initial=0)):
+        return []
+    return [Failure(int(r), "the observation is NaN") for r in row[np.isnan(seen.reshape(len(row), -1)).any(1)]]
 
 
 def tally(n: int, senses: int, descriptor: int) -> Tally:
     """Nothing known of `n` members yet."""
     sums = [np.zeros((n, senses)) for _ in range(3)]
     return Tally(np.zeros(n), np.zeros(n, np.int64), np.zeros((n, descriptor)), *sums)
+
+
+def weights(members: Members) -> int:
+    """How many numbers a member's parameters are."""
+    rows = members.genome.parents is not None
+    return sum(math.prod(x.shape[rows:]) for x in jax.tree.leaves(members.bases))
 
 
 def halves(
@@ -216,7 +268,7 @@ def halves(
         players = jax.device_put(slots.empty(width, members), devices[i % len(devices)])
         row, clock = np.arange(width) + i * width, np.zeros((2, width), np.int32)
         score = tally(width, senses, descriptor)
-        made.append(Half(row, np.full(width, -1), clock, score, players, here.bases, here, known, None))
+        made.append(Half(row, np.full(width, -1), clock, score, players, here.bases, here, known, row[:0], None))
     return made
 
 
@@ -232,7 +284,8 @@ def play(
 ) -> tuple[Tally, list[Lost]]:
     """Everyone's evaluation, summed over episodes. `senses`: numbers in an observation, 0 where none are summed."""
     n, descriptor = size(members.genome), worlds.windows.found.shape[1]
-    round_ = Play(slots, worlds, seeds, senses > 0, tally(n, senses, descriptor), deque(range(n)), [])
+    few = narrower(width) if len(devices) == 1 and weights(members) * narrower(width) <= LIGHT else 0
+    round_ = Play(slots, worlds, seeds, senses > 0, few, tally(n, senses, descriptor), deque(range(n)), [])
     round_.run(halves(slots, members, state, width, devices, senses, descriptor))
     for member, _ in round_.lost:
         round_.tally.reward[member] = np.nan

@@ -97,6 +97,7 @@ class Team:
         process.kill()
         process.join()
         row = int(self.shared.now[i, 0])
+        self.shared.now[i, 0] = -1  # the new one is stepping nothing yet, however long it takes to come up
         self.deaths[i] += row < 0
         if self.deaths[i] >= DEATHS:
             raise RuntimeError(f"the worlds' processes keep dying before a world is stepped: {error}.")

@@ -72,6 +72,11 @@ class Slots:
         """(players, slot [w]) -> players: those of these slots only, in this order."""
         return jax.jit(lambda players, slot: jax.tree.map(lambda x: x[slot], players))
 
+    @cached_property
+    def join(self) -> Callable:
+        """(players, players, slot [w]) -> players: those of these slots only, counted through both."""
+        return jax.jit(lambda a, b, slot: jax.tree.map(lambda x, y: jnp.concatenate([x, y])[slot], a, b))
+
     def _one(self, bases, genome, luck, index):
         params = express(self.noise, bases, jax.tree.map(lambda x: x[index], genome))
         return (
