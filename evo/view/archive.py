@@ -199,6 +199,7 @@ def _note(data: ArchiveData, pairs: list[tuple[int, ...]]) -> str:
 
 
 def limits(data: ArchiveData) -> tuple[float, float]:
+    """The lowest and highest fitness of its elites, 1 apart where they are equal."""
     fit = data.fitness[occupied(data)]
     return float(fit.min()), float(fit.max() if np.ptp(fit) else fit.min() + 1)
 
@@ -222,6 +223,7 @@ def panel(ax: Axes, data: ArchiveData, axes: tuple[int, ...], bar: bool):
 
 
 def plain(name: str) -> str:
+    """A name as matplotlib shows it, with no formula in it."""
     return str(name).replace("$", r"\$")
 
 

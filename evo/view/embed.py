@@ -21,6 +21,11 @@ from evo.view.scene import Episode, Film, Scene, checked, checked_film, ground, 
 
 PACE = 30  # steps a second that a page keeps; the player interpolates
 FRAMES, TALL, WIDE, SHEET = 120, 240, 320, 6  # of a film: most pictures, their size at most, a sheet's side
+SCRIPTS = {  # what each page runs, in this order
+    "archive.html": ("uplot.min", "base", "solid", "player", "map", "slices", "story", "cell", "pointer", "archive"),
+    "curves.html": ("uplot.min", "base", "curves"),
+    "episode.html": ("base", "solid", "player", "episode"),
+}
 CODES = {"float32": "f4", "uint16": "u2", "int32": "i4", "uint8": "u1"}
 
 
@@ -117,21 +122,33 @@ def scene(episode: Scene) -> dict[str, Any]:
     }
 
 
+def shared(episodes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The shapes of these episodes, each once; in the episodes, their places in this list instead."""
+    table: dict[str, int] = {}
+    for one in episodes.values():
+        if "shapes" in one:
+            one["shapes"] = [table.setdefault(json.dumps(shape), len(table)) for shape in one["shapes"]]
+    return [json.loads(shape) for shape in table]
+
+
 def template(name: str, title: str, data: Any, live: bool = False) -> str:
-    """The page of a template file: `<!--title-->`, `<!--data-->` and `<!--FILE-->` filled in, in one pass. The page of
-    a server (`live`) may ask that server, and nobody else."""
+    """The page of a template file: its marks filled in, in one pass, so that nothing in the data is one.
+
+    `<!--title-->`, `<!--scripts-->` (the data, then what `SCRIPTS` names), `<!--FILE-->` (a stylesheet or template).
+    The page of a server (`live`) may ask that server, and nobody else.
+    """
     folder = Path(__file__).parent
-    source = (folder / name).read_text(encoding="utf-8")
-
-    def fill(match: re.Match) -> str:
-        if match[1] == "title":
-            return html.escape(title)
-        if match[1] == "connect":
-            return "connect-src 'self'" if live else ""
-        return script(data) if match[1] == "data" else (folder / match[1]).read_text(encoding="utf-8")
-
-    marks = r"<!--(title|data|connect|[a-z]+(?:\.min)?\.(?:js|html|css))-->"
-    return re.sub(marks, fill, re.sub(r"<!--(style\.html)-->", fill, source))
+    text = lambda file: (folder / file).read_text(encoding="utf-8")  # noqa: E731
+    source = text(name).replace("<!--style.html-->", text("style.html"))
+    held = f'<script id="data" type="application/json">{script(data)}</script>'
+    run = [f"<script>\n{text(f'{one}.js')}</script>" for one in SCRIPTS[name]]
+    filled = {
+        "title": html.escape(title),
+        "connect": "connect-src 'self'" if live else "",
+        "scripts": "\n".join([held, *run]),
+    }
+    marks = r"<!--(title|connect|scripts|[a-z]+(?:\.min)?\.css)-->"
+    return re.sub(marks, lambda match: filled[match[1]] if match[1] in filled else text(match[1]), source)
 
 
 def script(data: Any) -> str:
