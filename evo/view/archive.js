@@ -10,7 +10,7 @@
     run.dotted = held <= 200 && 2 * held < stories[i].fitness.filter((f) => !Number.isNaN(f)).length;
   });
   const view = { x: 0, y: 0, zoom: 1 }, fields = [];
-  const SAID = { generation: "age (generation found)", corrected: "corrected fitness" };
+  const SAID = { generation: "age (generation)", corrected: "corrected fitness" };
   let color = "fitness", mode = "each", active = 0, chosen = -1, root = -1, time = 0, ticking = 0, pinned = null, chart = null;
 
   // The header.
@@ -68,6 +68,7 @@
 
   // The maps.
   const lay = () => {
+    get("coloring").hidden = names.length < 2 || mode === "difference";
     const wanted = mode === "difference" ? [undefined] : mode === "each" ? runs.map((_, i) => i) : [+mode];
     fields.length = 0;
     get("fields").replaceChildren(...wanted.map((story) => {
@@ -138,7 +139,7 @@
     const hosts = wanted.map(() => evo.element("div", { className: "panel" }));
     get("panels").replaceChildren(...hosts);
     panels = hosts.map((host, k) => evo.panel(host, stories[wanted[k]], {
-      choose: (row) => choose(row, wanted[k], true), fetch: fetched(wanted[k]), pin: two || k ? null : pin,
+      choose: (row) => choose(row, wanted[k], true), fetch: fetched(wanted[k]), pin: two || k ? null : pin, title: two ? runs[k].title : "",
     }));
     if (pinned !== null) { panels[0].show(...pinned); panels[0].pinned(true); }
     show();
@@ -305,7 +306,6 @@
   const names = stories[0].columns().map((c) => c.name);
   get("color").append(...names.map((name) => evo.element("option", { value: name, textContent: SAID[name] || name })));
   get("color").onchange = (e) => { color = e.target.value; recolor(); };
-  get("coloring").hidden = names.length < 2;
   if (two) {
     const views = [["each", "both"], ...runs.map((run, i) => [String(i), run.title]), ["difference", "difference"]];
     get("view").append(...views.map(([value, textContent]) => evo.element("option", { value, textContent })));

@@ -98,6 +98,7 @@
     const facts = evo.element("dl", {}), replay = evo.element("p", { className: "note replay" });
     const stage = part("player"), again = part("again"), family = part("family"), copies = part("commands");
     host.replaceChildren(evo.element("div", { className: "bar head" }, heading, pin), stage, replay, facts, again, family, copies);
+    const of = page.title ? [evo.element("small", { textContent: ` of ${page.title}` })] : [];
     const placeOf = run.numbers && new Map([...evo.array(run.numbers.cells)].map((cell, i) => [cell, i])), values = run.numbers && evo.array(run.numbers.values);
     const numbersOf = (cell) => (placeOf?.has(cell) ? values.subarray(placeOf.get(cell) * run.numbers.wide, (placeOf.get(cell) + 1) * run.numbers.wide) : null);
     let player = null, played = null, shown = -1, line = [];
@@ -153,7 +154,7 @@
         shown = row;
         line = story.line(root);
         if (!line.some((step) => step.row === row)) line = story.line(row);
-        heading.replaceChildren(`Cell ${e.cell}`, ...(final ? [] : [evo.element("small", { textContent: ` until generation ${fate}` })]));
+        heading.replaceChildren(`Cell ${e.cell}`, ...of, ...(final ? [] : [evo.element("small", { textContent: ` until generation ${fate}` })]));
         facts.replaceChildren(...rows(e).flatMap(([key, value]) => [evo.element("dt", { textContent: key }), evo.element("dd", { textContent: value })]));
         const from = parents(e);
         if (from.length) facts.append(evo.element("dt", { className: "wide", textContent: "parents" }), evo.element("dd", { className: "wide" }, ...from));
@@ -168,7 +169,7 @@
         played = null;
         player?.destroy();
         player = null;
-        heading.textContent = cell < 0 ? "No cell chosen" : `Cell ${cell} (empty${story.time < story.generations - 1 ? " at this generation" : ""})`;
+        heading.replaceChildren(cell < 0 ? "No cell chosen" : `Cell ${cell} (empty${story.time < story.generations - 1 ? " at this generation" : ""})`, ...of);
         for (const node of [facts, stage, again, family, copies]) node.replaceChildren();
         replay.textContent = "";
       },
