@@ -226,7 +226,7 @@ def picture(env: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(env.render(), np.uint8)
     except Exception as error:  # of whatever library draws
-        raise ValueError(f"{name} can't be drawn: {str(error).splitlines()[0]}{drawing(name)}") from None
+        raise ValueError(drawing(name, str(error))) from None
 
 
 @jax.jit

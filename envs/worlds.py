@@ -99,9 +99,14 @@ def _missing(name: str, said: str) -> str:
     return f"{name} needs a package that isn't installed ({said.splitlines()[0]}); run: pip install {wanted}"
 
 
-def drawing(env: str) -> str:
-    """What to do about a world that can't be drawn."""
-    spec = gymnasium.spec(env.rpartition(":")[2])
-    if "mujoco" in str(spec.entry_point):
-        return " Set MUJOCO_GL=egl (or osmesa), which needs the system's libegl1 (or libosmesa6)."
-    return " Classic control needs: pip install 'evo-engine[classic]'" if "classic" in str(spec.entry_point) else ""
+def drawing(env: str, said: str) -> str:
+    """Why a world can't be drawn here, from what its library `said`, and what to install."""
+    entry = str(gymnasium.spec(env.rpartition(":")[2]).entry_point)
+    why = said.splitlines()[0].partition(", run `")[0].rstrip(". ") if said else "no reason given"
+    if "mujoco" in entry:
+        return (
+            f"{env} can't be drawn: {why}. Without a display, MuJoCo draws with MUJOCO_GL=egl (apt-get install "
+            "libegl1 libgl1-mesa-dri) or MUJOCO_GL=osmesa (apt-get install libosmesa6)."
+        )
+    extra = next((extra for word, extra in (("classic", "classic"), ("box2d", "box2d")) if word in entry), None)
+    return f"{env} can't be drawn: {why}." + (f" Run: pip install 'evo-engine[{extra}]'" if extra else "")

@@ -90,7 +90,7 @@ def pictures(shown: list[Exhibit], out: Path) -> list[Path]:
     if len(data.bounds) > 2:
         parallel(data, out / "archive-parallel.png")
         written.append(out / "archive-parallel.png")
-    if data.past is not None and (data.shape or (data.centroids is not None and len(data.bounds) <= 2)):
+    if data.past is not None:
         growth(data, out / "archive.gif")
         written.append(out / "archive.gif")
     return written
@@ -157,11 +157,13 @@ def filmed_all(run: Run, rows: Any, cells: list[int], wanted: int, replays: int 
     import jax
 
     from evo.commands.look import filmed
+    from evo.view import embed
     from evo.view.scene import Film
 
     found: dict[int, Any] = {}
     for cell in cells:
-        shown = found[cell] = filmed(run, jax.tree.map(lambda rows, c=cell: rows[c], rows))
+        shown = filmed(run, jax.tree.map(lambda rows, c=cell: rows[c], rows))
+        found[cell] = embed.thinned(shown) if isinstance(shown, Film) else shown
         still = len(shown.frames if isinstance(shown, Film) else shown.position) == 1
         most = STILL if still else PICTURES if isinstance(shown, Film) else BODIES
         if replays is None and len(found) >= wanted + most:

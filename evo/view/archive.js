@@ -66,9 +66,17 @@
     curve();
   };
 
+  const offered = () => { // what there is to colour by: on a live page it may come later
+    const names = stories[0].columns().map((c) => c.name), there = [...get("color").options].map((o) => o.value);
+    get("coloring").hidden = names.length < 2 || mode === "difference";
+    if (names.join("\n") === there.join("\n")) return;
+    if (!names.includes(color)) color = "fitness";
+    get("color").replaceChildren(...names.map((name) => evo.element("option", { value: name, textContent: SAID[name] || name, selected: name === color })));
+  };
+
   // The maps.
   const lay = () => {
-    get("coloring").hidden = names.length < 2 || mode === "difference";
+    offered();
     const wanted = mode === "difference" ? [undefined] : mode === "each" ? runs.map((_, i) => i) : [+mode];
     fields.length = 0;
     get("fields").replaceChildren(...wanted.map((story) => {
@@ -289,6 +297,7 @@
         fresh.forEach((one, i) => { if (one) { stories[i].take(one); runs[i].episodes = {}; } });
         lines = curves();
         range = spanned(always);
+        offered();
         timed();
         told();
         curve();
@@ -303,8 +312,6 @@
     setTimeout(news, 1000);
   };
 
-  const names = stories[0].columns().map((c) => c.name);
-  get("color").append(...names.map((name) => evo.element("option", { value: name, textContent: SAID[name] || name })));
   get("color").onchange = (e) => { color = e.target.value; recolor(); };
   if (two) {
     const views = [["each", "both"], ...runs.map((run, i) => [String(i), run.title]), ["difference", "difference"]];

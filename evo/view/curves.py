@@ -156,7 +156,7 @@ def _figure(runs: Sequence[tuple[str, Columns]], panels: list[str], x: str, stat
     from matplotlib.figure import Figure
 
     groups = grouped(runs)
-    wide = min(len(panels), 3)
+    wide = 2 if len(panels) == 4 else min(len(panels), 3)
     rows = -(-len(panels) // wide)
     figure = Figure(figsize=(7.2 if wide == 1 else 4.4 * wide, 3.6 * rows + 0.7), dpi=140, layout="constrained")
     grid = figure.subplots(rows, wide, squeeze=False).ravel()
