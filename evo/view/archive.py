@@ -205,7 +205,7 @@ def _note(data: ArchiveData, pairs: list[tuple[int, ...]]) -> str:
     return f"{summary(data)}\n{'each pair of descriptors:' if not which else 'pairs of' + which} {how}"
 
 
-def polygons(data: ArchiveData) -> bool:
+def tiled(data: ArchiveData) -> bool:
     """Whether its cells are drawn as Voronoi polygons: a CVT of two descriptors."""
     return data.shape is None and len(data.bounds) == 2 and data.centroids is not None
 
@@ -252,7 +252,7 @@ def _cells(ax: Axes, data: ArchiveData, axes: tuple[int, ...]):
     from matplotlib.collections import PolyCollection
 
     taken = occupied(data)
-    if polygons(data):
+    if tiled(data):
         corners, counts = voronoi(places(data), data.bounds)
         polygons = np.split(corners, np.cumsum(counts)[:-1])
         kept = [polygon for polygon, there in zip(polygons, taken, strict=True) if there]

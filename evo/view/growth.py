@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evo.view.archive import INK, ArchiveData, checked, folded, limits, occupied, panel, polygons, sheet, summary
+from evo.view.archive import INK, ArchiveData, checked, folded, limits, occupied, panel, sheet, summary, tiled
 from evo.view.past import tenants
 from evo.view.target import target
 
@@ -69,7 +69,7 @@ def _update(drawn: Any, data: ArchiveData, then: ArchiveData, shown: tuple[int, 
             bar.set_height(max(f, bottom) - bar.get_y() if np.isfinite(f) else 0)
     elif data.shape is not None:
         drawn.set_data(np.ma.masked_invalid(folded(then, shown).T))
-    elif not polygons(data):
+    elif not tiled(data):
         order = np.flatnonzero(np.isfinite(fitness))
         order = order[np.argsort(fitness[order])]
         drawn.set_offsets(then.descriptor[order][:, shown])
