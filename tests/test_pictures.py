@@ -165,6 +165,13 @@ def test_seeds_golden():
     assert_allclose(quartiles, [[2, 3, 4], [4, 5, 6], [6, 7, 8]])
 
 
+def test_seeds_that_took_other_times_meet_at_a_generation_golden():
+    late = [{"generation": np.arange(3.0), "seconds": s + np.arange(3), "y": np.full(3, s)} for s in (1.0, 50, 200)]
+    at, quartiles = seeds(late, "seconds", "y")
+    assert_allclose(at, [50, 51, 52])
+    assert_allclose(quartiles[1], [50, 50, 50])
+
+
 def test_the_interquartile_mean_drops_the_outer_quarters_golden():
     pytest.importorskip("rliable")
     scores = np.array([0.0, 1, 2, 3, 4, 5, 6, 700])[:, None] * np.array([1.0, -2])
