@@ -31,6 +31,7 @@ class World:
         """A new environment, without Gymnasium's checks of every step; to be looked at if `render`."""
         if render and "DISPLAY" not in os.environ:
             os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's renderer looks for a display otherwise
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # so does pygame
         with quiet():
             options = dict(self.options) | ({"render_mode": "rgb_array"} if render else {})
             if self.atari is not None:
