@@ -95,7 +95,7 @@ class Gymnasium:
 
     @property
     def descriptor_names(self) -> tuple[str, ...]:
-        return tuple(map(str, self.descriptor))
+        return tuple(f"observation {x}" if isinstance(x, int) else x for x in self.descriptor)
 
     @cached_property
     def world(self) -> World:
