@@ -223,7 +223,7 @@ def test_quality_diversity_files_members_by_what_the_world_says(tmp_path):
     task = Gymnasium("Drift-v0", policy=SMALL, descriptor=("x", 1), descriptor_bounds=((-2, 2), (-2, 2)), episodes=2)
     me = MapElites(16, shape=(4, 4), bounds=((-2, 2), (-2, 2)), iso=0.3)
     result = run(task, me, 2, out=tmp_path)
-    assert task.descriptor_names == ("x", "1")
+    assert task.descriptor_names == ("x", "observation 1")
     assert result.metrics["elites"][-1] > 1
     found = evo.open(tmp_path).folder.records.read(1)["descriptor"]
     assert found.shape == (16, 2)
