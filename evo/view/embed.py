@@ -105,16 +105,19 @@ def scene(episode: Scene) -> dict[str, Any]:
     kept = np.unique(np.append(np.arange(0, len(episode.position), stride), len(episode.position) - 1))
     moving = sorted({shape.body for shape, rests in zip(episode.shapes, still, strict=True) if not rests})
     local = matrix(np.array([shape.rotation for shape in episode.shapes], float).reshape(-1, 4))
+    own = np.array([shape.position for shape in episode.shapes], float).reshape(-1, 3)
+    place = _short(np.where(still[:, None], where.position[0], own))
+    turn = _short(np.where(still[:, None, None], where.rotation[0], local).reshape(-1, 9))
     shapes = [
         {
             "kind": shape.kind,
             "body": -1 if rests else moving.index(shape.body),
-            "place": _short(where.position[0, i] if rests else shape.position),
-            "turn": _short((where.rotation[0, i] if rests else local[i]).ravel()),
+            "place": at,
+            "turn": way,
             "size": _short(shape.size),
             "color": shape.color,
         }
-        for i, (shape, rests) in enumerate(zip(episode.shapes, still, strict=True))
+        for shape, rests, at, way in zip(episode.shapes, still.tolist(), place, turn, strict=True)
     ]
     return {
         "title": episode.title,
@@ -134,11 +137,18 @@ def scene(episode: Scene) -> dict[str, Any]:
 
 def shared(episodes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The shapes of these episodes, each once; in the episodes, their places in this list instead."""
-    table: dict[str, int] = {}
+    table: dict[Any, int] = {}
+    found: list[dict[str, Any]] = []
     for one in episodes.values():
+        places = []
+        for shape in one.get("shapes", ()):
+            key = tuple(tuple(x) if isinstance(x, list) else x for x in shape.values())
+            places.append(table.setdefault(key, len(table)))
+            if len(table) > len(found):
+                found.append(shape)
         if "shapes" in one:
-            one["shapes"] = [table.setdefault(json.dumps(shape), len(table)) for shape in one["shapes"]]
-    return [json.loads(shape) for shape in table]
+            one["shapes"] = places
+    return found
 
 
 def template(name: str, title: str, data: Any, live: bool = False) -> str:
@@ -167,8 +177,8 @@ def script(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _short(x: Any) -> list[float]:
-    return [round(float(v), 5) for v in x]
+def _short(x: Any) -> list[Any]:
+    return (np.round(np.asarray(x, float), 5) + 0.0).tolist()  # no -0
 
 
 def _continuous(rotation: np.ndarray) -> np.ndarray:
