@@ -321,3 +321,20 @@ def test_atari_as_published():
     assert game.action_space.n == 18
     assert Gymnasium("ALE/Breakout-v5", atari=Atari(full_actions=False)).motor.choices == (4,)
     game.close()
+
+
+def test_what_a_world_needs_to_be_drawn_is_named(monkeypatch):
+    from evo.envs.worlds import attempt, drawing
+
+    assert "apt-get install libegl1" in drawing("Hopper-v5", "no display")
+    said = drawing("CartPole-v1", "pygame is not installed, run `pip install x`")
+    assert said == "CartPole-v1 can't be drawn: pygame is not installed. Run: pip install 'evo-engine[classic]'"
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+
+    def broken():
+        raise AttributeError("no glGetError")
+
+    with pytest.raises(ValueError, match=r"MUJOCO_GL=osmesa doesn't work here \(no glGetError\).*libosmesa6"):
+        attempt(broken, "Hopper-v5")
+    with pytest.raises(AttributeError):
+        attempt(broken, "CartPole-v1")

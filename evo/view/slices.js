@@ -9,7 +9,7 @@
     const d = run.names.length, [axes, others] = ["axes", "slices"].map((id) => evo.element("div", { id, className: "bar" }));
     const parts = (k) => (run.shape ? run.shape[k] : FINE);
     const choice = (id, at) => evo.element("select", { id }, ...run.names.map((name, i) => evo.element("option", { value: i, textContent: name, selected: i === at })));
-    const x = choice("x", 0), y = choice("y", 1), each = evo.element("select", { id: "each" }, ...[["best", "the best of each place"], ["every", "every elite"]].map(([value, textContent]) => evo.element("option", { value, textContent })));
+    const x = choice("x", 0), y = choice("y", 1), each = evo.element("select", { id: "each" }, ...[["best", "best of each place"], ["every", "every elite"]].map(([value, textContent]) => evo.element("option", { value, textContent })));
     const held = run.names.map((name, k) => {
       const n = parts(k), sizes = run.shape ? [1, 2, 3, 4, 6, 8, 12, 16].filter((w) => w < n).map((w) => [w, w === 1 ? "1 cell" : w + " cells"])
         : [[50, "half"], [25, "a quarter"], [10, "a tenth"], [5, "a twentieth"]];
