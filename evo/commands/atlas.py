@@ -113,10 +113,16 @@ def exhibit(run: Run, data: ArchiveData | None = None) -> Exhibit:
     data = gathered(run) if data is None else data
     if not np.isfinite(data.fitness).any():
         elites(run)  # tells it
-    name, known = run.path.resolve().name, members(run, data)
-    names, count = tuple(emitters(run)), run.generations
-    said = described(run)
-    return Exhibit(data, name, said, str(run.path), {}, {}, {}, known, count, names, undrawn(run))
+    return Exhibit(
+        data,
+        run.path.resolve().name,
+        described(run),
+        str(run.path),
+        members=members(run, data),
+        generations=run.generations,
+        emitters=tuple(emitters(run)),
+        undrawn=undrawn(run),
+    )
 
 
 def alike(shown: list[Exhibit], wanted: tuple[int, ...], count: int) -> list[int]:
