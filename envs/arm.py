@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,8 @@ class Arm:
 
     def scene(self, params, state, key):
         """The arm as it stands, its foot and its reach: one frame, seen from above."""
-        ends = np.concatenate([np.full((1, 2), 0.5), np.asarray(links(params))])
+        drawn, fitness = _program(self)(params, state, key)
+        ends = np.concatenate([np.full((1, 2), 0.5), np.asarray(drawn)])
         middle, along = (ends[1:] + ends[:-1]) / 2, ends[1:] - ends[:-1]
         half, zero = np.arctan2(along[:, 1], along[:, 0]) / 2, np.zeros(self.joints)
         lying = (np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0)  # a capsule along x
@@ -74,10 +75,16 @@ class Arm:
             np.column_stack([middle, zero])[None],
             np.column_stack([np.cos(half), zero, zero, np.sin(half)])[None],
             dt=1.0,
-            reward=np.asarray(self.evaluate(params, state, key).fitness)[None],
+            reward=np.asarray(fitness)[None],
             title=f"arm of {self.joints} joints",
             camera=(-90.0, 90.0),
         )
+
+
+@lru_cache(maxsize=8)
+def _program(task: Arm):
+    """Where each link of a member ends, and its fitness: compiled once a task, for all who are drawn."""
+    return jax.jit(lambda params, state, key: (links(params), task.evaluate(params, state, key).fitness))
 
 
 def spread(params: Float[Array, "j"]) -> Float[Array, ""]:

@@ -23,6 +23,8 @@ class Custom:
     `fitness` names a function (params, key) -> fitness or `evo.Evaluation`, in JAX; higher is better. `params` names a
     function key -> params that makes a member's parameters; by default it is `init` beside the fitness function.
     `fitness` may also name a whole task (an object or a class with init, evaluate, absorb); `params` is then unused.
+    A whole task may have a `scene` for replays; a function may have one beside it: scene(params, key), which gives an
+    `evo.view.Scene` or an `evo.view.Film` (one picture is a drawing).
     File paths are relative to the working directory. A task with a descriptor says its names and bounds here.
     """
 
@@ -58,6 +60,17 @@ class Custom:
         if not callable(found):
             raise ValueError(f"{path!r} isn't a function of a key; got a {type(found).__name__}.")
         return found
+
+    @cached_property
+    def scene(self) -> Any:
+        """What draws a member: the task's own `scene`, or that beside the fitness function. AttributeError without."""
+        if isinstance(self.task, Task):
+            return self.task.scene  # type: ignore[attr-defined]
+        try:
+            found = load(f"{self.fitness.rpartition(':')[0]}:scene")
+        except ValueError:
+            raise AttributeError(f"{self.fitness} has no `scene` beside it.") from None
+        return lambda params, state, key: found(params, key)
 
     def init(self, key):
         return self.maker(key) if isinstance(self.task, Task) else (self.maker(key), ())

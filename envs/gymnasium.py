@@ -95,7 +95,7 @@ class Gymnasium:
 
     @property
     def descriptor_names(self) -> tuple[str, ...]:
-        return tuple(map(str, self.descriptor))
+        return tuple(f"observation {x}" if isinstance(x, int) else x for x in self.descriptor)
 
     @cached_property
     def world(self) -> World:
@@ -226,7 +226,7 @@ def picture(env: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(env.render(), np.uint8)
     except Exception as error:  # of whatever library draws
-        raise ValueError(f"{name} can't be drawn: {str(error).splitlines()[0]}{drawing(name)}") from None
+        raise ValueError(drawing(name, str(error))) from None
 
 
 @jax.jit

@@ -31,6 +31,7 @@ class World:
         """A new environment, without Gymnasium's checks of every step; to be looked at if `render`."""
         if render and "DISPLAY" not in os.environ:
             os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's renderer looks for a display otherwise
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # so does pygame
         with quiet():
             options = dict(self.options) | ({"render_mode": "rgb_array"} if render else {})
             if self.atari is not None:
@@ -85,10 +86,15 @@ def attempt(make: Callable[[], Any], name: str) -> Any:
     """A new environment; ValueError with one sentence where a package or an option is at fault."""
     try:
         return make()
-    except (DependencyNotInstalled, ImportError) as error:
-        raise ValueError(_missing(name, str(error))) from None
-    except (TypeError, Error) as error:
-        raise ValueError(f"{name} can't be made: {error}") from None
+    except Exception as error:
+        if _mujoco(name) and importlib.util.find_spec("mujoco") and "MUJOCO_GL" in os.environ:
+            gl = os.environ["MUJOCO_GL"]  # mujoco is there, so it is what it draws with; who knows what that raises
+            raise ValueError(drawing(name, f"MUJOCO_GL={gl} doesn't work here ({error})")) from None
+        if isinstance(error, DependencyNotInstalled | ImportError):
+            raise ValueError(_missing(name, str(error))) from None
+        if isinstance(error, TypeError | Error):
+            raise ValueError(f"{name} can't be made: {error}") from None
+        raise
 
 
 def _missing(name: str, said: str) -> str:
@@ -99,9 +105,23 @@ def _missing(name: str, said: str) -> str:
     return f"{name} needs a package that isn't installed ({said.splitlines()[0]}); run: pip install {wanted}"
 
 
-def drawing(env: str) -> str:
-    """What to do about a world that can't be drawn."""
-    spec = gymnasium.spec(env.rpartition(":")[2])
-    if "mujoco" in str(spec.entry_point):
-        return " Set MUJOCO_GL=egl (or osmesa), which needs the system's libegl1 (or libosmesa6)."
-    return " Classic control needs: pip install 'evo-engine[classic]'" if "classic" in str(spec.entry_point) else ""
+def drawing(env: str, said: str) -> str:
+    """Why a world can't be drawn here, from what its library `said`, and what to install."""
+    entry = _entry(env)
+    why = said.splitlines()[0].partition(", run `")[0].rstrip(". ") if said else "no reason given"
+    if _mujoco(env):
+        return (
+            f"{env} can't be drawn: {why}. Without a display, MuJoCo draws with MUJOCO_GL=egl (apt-get install "
+            "libegl1 libgl1-mesa-dri) or MUJOCO_GL=osmesa (apt-get install libosmesa6)."
+        )
+    extra = next((extra for word, extra in (("classic", "classic"), ("box2d", "box2d")) if word in entry), None)
+    return f"{env} can't be drawn: {why}." + (f" Run: pip install 'evo-engine[{extra}]'" if extra else "")
+
+
+def _entry(env: str) -> str:
+    return str(gymnasium.spec(env.rpartition(":")[2]).entry_point)
+
+
+def _mujoco(env: str) -> bool:
+    """Whether it is one of Gymnasium's MuJoCo worlds."""
+    return "mujoco" in _entry(env)

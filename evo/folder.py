@@ -62,7 +62,7 @@ class Folder:
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return False
         if not (self.path / "versions.json").exists():
-            raise ValueError(f"{self.path} is not a run folder (it has no versions.json). Choose another `out`.")
+            raise ValueError(f"{self.path} is not a run folder: it has no versions.json.")
         return True
 
     def begin(self, config: str, plan: Plan | None, params: Any):

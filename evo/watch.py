@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,7 @@ def view(
 
     drawn = []
     for name in CURVES:
-        values = [row[name] for row in past if row[name] is not None]
+        values = [row[name] for row in past if row[name] is not None and math.isfinite(row[name])]
         if values:
             curve, last = sparkline(values, max(width - 36, 10)), f"{values[-1]:.5g}"
             drawn.append(Text.assemble((f"{name.replace('_', ' '):>18} ", "dim"), (curve, "cyan"), f"  {last}"))

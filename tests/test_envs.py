@@ -222,6 +222,7 @@ number = 3
 def init(key): return {"w": jnp.ones(2)}
 def other(key): return {"w": jnp.zeros(3)}
 def fit(params, key): return params["w"].sum()
+def scene(params, key): return "a picture of", params
 class Counting:
     def init(self, key): return jnp.ones(1), jnp.zeros(())
     def evaluate(self, params, state, key): return Evaluation(params[0] + state, params)
@@ -241,6 +242,9 @@ def test_custom_functions_by_path(file):
     assert task.evaluate(params, state, KEY).fitness == 2.0
     assert Custom(f"{file}:fit", params=f"{file}:other").init(KEY)[0]["w"].shape == (3,)
     assert task.absorb(state, None) == ()
+    assert task.scene(params, state, KEY) == ("a picture of", params)  # what is beside the function draws it
+    assert not hasattr(Custom("evo.envs.examples:parity"), "scene")
+    assert not hasattr(Custom(f"{file}:Counting"), "scene")
 
 
 def test_custom_task_by_path(file):

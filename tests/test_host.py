@@ -196,7 +196,7 @@ def test_quality_diversity_files_members_by_what_the_world_says(tmp_path):
     task = Gymnasium("Drift-v0", policy=SMALL, descriptor=("x", 1), descriptor_bounds=((-2, 2), (-2, 2)), episodes=2)
     me = MapElites(16, shape=(4, 4), bounds=((-2, 2), (-2, 2)), iso=0.3)
     result = run(task, me, 2, out=tmp_path)
-    assert task.descriptor_names == ("x", "1")
+    assert task.descriptor_names == ("x", "observation 1")
     assert result.metrics["elites"][-1] > 1
     found = evo.open(tmp_path).folder.records.read(1)["descriptor"]
     assert found.shape == (16, 2)
@@ -294,3 +294,20 @@ def test_atari_as_published():
     assert game.action_space.n == 18
     assert Gymnasium("ALE/Breakout-v5", atari=Atari(full_actions=False)).motor.choices == (4,)
     game.close()
+
+
+def test_what_a_world_needs_to_be_drawn_is_named(monkeypatch):
+    from evo.envs.worlds import attempt, drawing
+
+    assert "apt-get install libegl1" in drawing("Hopper-v5", "no display")
+    said = drawing("CartPole-v1", "pygame is not installed, run `pip install x`")
+    assert said == "CartPole-v1 can't be drawn: pygame is not installed. Run: pip install 'evo-engine[classic]'"
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+
+    def broken():
+        raise AttributeError("no glGetError")
+
+    with pytest.raises(ValueError, match=r"MUJOCO_GL=osmesa doesn't work here \(no glGetError\).*libosmesa6"):
+        attempt(broken, "Hopper-v5")
+    with pytest.raises(AttributeError):
+        attempt(broken, "CartPole-v1")

@@ -95,6 +95,7 @@ def pages(tmp_path_factory):
     archive_page(tessellation(10_000), folder / "large.html")
     archive_page(archive((5, 4, 3), ()), folder / "deep.html")
     archive_page(archive((12,)), folder / "profile.html")
+    archive_page(Exhibit(tessellation(200, 3), run="runs/a", undrawn="it draws nothing"), folder / "cloud.html")
     frames = (np.arange(50)[:, None, None, None] * np.array([5, 1, 3]) * np.ones((1, 24, 32, 1))).astype(np.uint8)
     numbers = Exhibit(archive(), numbers={int(archive().fitness.argmax()): np.sin(np.arange(40.0))})
     archive_page(numbers, folder / "numbers.html")
@@ -112,6 +113,31 @@ def test_strings_stay_strings_and_nothing_is_outside(pages):
         assert not re.search(r"https?://|//cdn|<link|<iframe", re.sub(r"&[a-z#0-9]+;", "", code)), file.name
         json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', text, re.S)[1])
         assert len(re.findall(r"</script>", text)) == len(re.findall(r"<script", text))
+
+
+def test_a_page_that_would_be_too_long_leaves_out_the_last_episodes(monkeypatch):
+    from evo.view import page
+
+    films = {int(cell): walker(steps=400) for cell in np.flatnonzero(np.isfinite(archive().fitness))}
+    full = page.page(Exhibit(archive(), episodes=films))
+    monkeypatch.setattr(page, "LIMIT", len(full) - 100_000)
+    text = page.page(Exhibit(archive(), episodes=films))
+    held = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', text, re.S)[1])
+    assert len(text) <= page.LIMIT
+    assert held["leftOut"] + len(held["runs"][0]["episodes"]) == len(films)
+    assert 0 < held["leftOut"] < len(films)
+    assert next(iter(films)) == int(next(iter(held["runs"][0]["episodes"])))
+
+
+def test_a_thinned_film_has_its_ends_and_its_return():
+    from evo.view.embed import thinned
+
+    film = Film(
+        np.arange(100, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8), 0.1, np.ones(100)
+    )
+    few = thinned(film, 12)
+    assert few.frames[:, 0, 0, 0].tolist() == [0, 9, 18, 27, 36, 45, 54, 63, 72, 81, 90, 99]
+    assert (few.reward.sum(), round(few.dt, 9)) == (100, 0.9)
 
 
 @browsing
@@ -138,6 +164,8 @@ def test_a_click_chooses_and_plays_and_keys_walk(chromium, pages):
         assert "nearest elite" in page.locator("#found").inner_text()
         page.locator("#search").blur()
         page.keyboard.press("w")
+        assert "holds 1 replays, marked by white dots" in page.locator(".replay").inner_text()  # and how to make one
+        assert any("evo archive 'runs/" in text for text in page.locator(".commands code").all_inner_texts())
         page.keyboard.press("c")
         page.keyboard.press("b")
         assert heading(page, 1) == f"Cell {best}" != heading(page, 0)  # two side by side
@@ -180,6 +208,26 @@ def test_two_runs_stand_side_by_side_with_their_difference(chromium, pages):
         assert page.locator("canvas.map").count() == 1
         assert drawn(page) != both
         assert "other minus one" in page.locator("#legend").inner_text()
+
+
+@browsing
+@pytest.mark.parametrize(("name", "width"), [("deep", "1"), ("cloud", "25")])
+def test_a_slice_has_a_width_and_a_place(name, width, chromium, pages):
+    """Of a grid and of a CVT; the slice goes where the chosen elite is."""
+    with opened(chromium, pages / f"{name}.html") as page:
+        looks = [drawn(page)]
+        page.locator("#wide2").select_option(width)
+        for place in (page.locator("#place2").get_attribute("max"), "0"):
+            page.locator("#place2").fill(place)
+            looks.append(drawn(page))
+        assert len(set(looks)) == 3
+        assert page.locator("#slices output").nth(2).inner_text().startswith("0 to 0.")
+        page.keyboard.press("b")
+        assert page.locator("#place2").input_value() != "0"
+        if name == "cloud":
+            page.locator("#each").select_option("every")
+            assert "it draws nothing" in page.locator(".replay").inner_text()
+            assert [text[:10] for text in page.locator(".commands code").all_inner_texts()] == ["evo replay"]
 
 
 @browsing
@@ -251,13 +299,22 @@ def test_it_is_readable_on_a_phone_by_day_and_by_night(scheme, chromium, pages):
 @browsing
 def test_a_server_follows_a_run_from_its_folder(chromium, tmp_path):
     import evo
+    from evo.archive import Grid
     from evo.commands.serve import handler
     from evo.envs.arm import Arm
-    from evo.strategies.map_elites import MapElites
+    from evo.strategies.emitters.iso_line import IsoLine
+    from evo.strategies.qd import QD
 
-    strategy = MapElites(32, (8, 8), offset=-0.5)
-    text = "task: {kind: arm}\nstrategy: {kind: map_elites, population: 32, shape: [8, 8], offset: -0.5}\nseed: 0\n"
-    go = lambda n: evo.run(Arm(), None, strategy, generations=n, out=tmp_path / "run", config=text)  # noqa: E731
+    task, strategy = Arm(fitness_noise=0.05), QD(Grid((8, 8), offset=-1.0), (IsoLine(32),), looks=16)
+    text = """task: {kind: arm, fitness_noise: 0.05}
+strategy:
+  kind: qd
+  cells: {kind: grid, shape: [8, 8], offset: -1.0}
+  emitters: [{iso_line: {population: 32}}]
+  looks: 16
+seed: 0
+"""
+    go = lambda n: evo.run(task, None, strategy, generations=n, out=tmp_path / "run", config=text)  # noqa: E731
     go(2)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler((tmp_path / "run",))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -269,6 +326,13 @@ def test_a_server_follows_a_run_from_its_folder(chromium, tmp_path):
                 go(4)
                 until(page, "document.getElementById('when').max === '3'")
                 until(page, f"document.getElementById('summary').textContent !== {json.dumps(before)}")
+                page.locator("#color").select_option("corrected")  # what the run's own looks say
+                known = page.locator("dl dt").all_inner_texts()
+                assert {"corrected", "looks", "member", "emitter"} <= set(known)
+                page.keyboard.press("w")
+                if page.locator("ol.line button").count() > 1:
+                    page.locator("ol.line button").first.click()  # an ancestor plays as well
+                    page.wait_for_selector("canvas.stage")
                 answer = page.request.get(page.url, headers={"Host": "elsewhere.example"})
                 assert answer.status == 403
         finally:

@@ -101,6 +101,23 @@ def test_an_archive_grows_in_its_film(tmp_path):
     assert filled[0] < filled[-1] / 3
 
 
+def test_an_archive_of_dots_grows_too(tmp_path):
+    """Above two descriptors: a dot an elite, and in the end all of them."""
+    data = with_past(tessellation(60, 3), 3)
+    growth(data, tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as film:
+        shown = [np.ptp(np.asarray(film.convert("RGB"), int)[60:, :440], -1) > 60 for _ in film_frames(film)]
+    assert len(shown) == 3
+    assert 0 < shown[0].sum() < shown[2].sum()
+
+
+def film_frames(film):
+    """Steps through an image's frames."""
+    for i in range(film.n_frames):
+        film.seek(i)
+        yield i
+
+
 def test_an_empty_archive_raises(tmp_path):
     for draw in (archive_map, histogram, parallel, growth):
         with pytest.raises(ValueError, match="archive is empty"):
@@ -146,6 +163,13 @@ def test_seeds_golden():
     at, quartiles = seeds(runs, "x", "y")
     assert_allclose(at, [0, 1, 2])
     assert_allclose(quartiles, [[2, 3, 4], [4, 5, 6], [6, 7, 8]])
+
+
+def test_seeds_that_took_other_times_meet_at_a_generation_golden():
+    late = [{"generation": np.arange(3.0), "seconds": s + np.arange(3), "y": np.full(3, s)} for s in (1.0, 50, 200)]
+    at, quartiles = seeds(late, "seconds", "y")
+    assert_allclose(at, [50, 51, 52])
+    assert_allclose(quartiles[1], [50, 50, 50])
 
 
 def test_the_interquartile_mean_drops_the_outer_quarters_golden():

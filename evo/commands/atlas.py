@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from evo.view.archive import ArchiveData
     from evo.view.page import Exhibit
 
+BODIES, PICTURES = 100, 9  # replays that a page holds: of bodies (kilobytes each), of films (a hundred kilobytes each)
+STILL = 1000  # of elites that stand still: a pose, or one picture
+LOOKED = 9  # elites that are judged again
+KNOWN = 1 << 20  # parameters that a page holds of elites that can't be drawn
 REPEAT = 0x5C03E  # what the keys of an elite's further looks fold in, so that the search never saw their luck
 
 
@@ -27,9 +31,14 @@ class Archive:
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN2]", help="A run folder, or two.")]
     out: Annotated[Path | None, arg(metavar="DIR", help="Where the files go; the run's folder if left out.")] = None
-    replays: Annotated[int, arg(metavar="N", help="How many elites' episodes the page holds.")] = 9
+    replays: Annotated[
+        int | None,
+        arg(
+            metavar="N", help="How many elites' episodes the page holds; 9 films, 100 of bodies, 1000 that stand still."
+        ),
+    ] = None
     cell: Annotated[tuple[int, ...], arg(metavar="C ...", help="Cells whose episodes it holds in any case.")] = ()
-    episodes: Annotated[int, arg(metavar="N", help="On how many fresh episodes each of these is judged.")] = 16
+    episodes: Annotated[int, arg(metavar="N", help="On how many fresh episodes the first 9 of these are judged.")] = 16
     serve: Annotated[bool, arg(help="Show the page on this machine (127.0.0.1) while the run goes on.")] = False
     port: Annotated[int, arg(metavar="P", help="With --serve: the port; 0 takes a free one.")] = 8765
 
@@ -42,10 +51,18 @@ class Archive:
             from evo.commands.serve import serve
 
             return serve(self.runs, self.port, console)
+        if self.replays is not None and self.replays < 0:
+            raise ValueError(f"--replays: wanted at least 0, got {self.replays}.")
         runs = [opened(path) for path in self.runs]
         shown = [exhibit(run) for run in runs]
-        cells = alike(shown, self.cell, self.replays)
-        shown = [followed(run, one, cells, self.episodes) for run, one in zip(runs, shown, strict=True)]
+        cells = alike(shown, self.cell, STILL if self.replays is None else self.replays)
+        shown = [
+            followed(run, one, cells, self.episodes, len(self.cell), self.replays)
+            for run, one in zip(runs, shown, strict=True)
+        ]
+        for one in shown:
+            if one.undrawn:
+                console.print(f"{one.title}: no replays; {one.undrawn}", highlight=False, soft_wrap=True, markup=False)
         out = self.out or self.runs[0]
         out.mkdir(parents=True, exist_ok=True)
         drawn = pictures(shown, out)
@@ -73,13 +90,14 @@ def pictures(shown: list[Exhibit], out: Path) -> list[Path]:
     if len(data.bounds) > 2:
         parallel(data, out / "archive-parallel.png")
         written.append(out / "archive-parallel.png")
-    if data.past is not None and (data.shape or (data.centroids is not None and len(data.bounds) <= 2)):
+    if data.past is not None:
         growth(data, out / "archive.gif")
         written.append(out / "archive.gif")
     return written
 
 
 def page(shown: list[Exhibit], path: Path) -> Path:
+    """Write the page of one archive, or of two, and return its path."""
     from evo.view.page import archive_page
 
     return archive_page(shown, path)
@@ -87,6 +105,7 @@ def page(shown: list[Exhibit], path: Path) -> Path:
 
 def exhibit(run: Run, data: ArchiveData | None = None) -> Exhibit:
     """What a page tells of a run's archive (None: as `gathered`), episodes apart. Raises where it is empty."""
+    from evo.commands.look import undrawn
     from evo.commands.opened import elites
     from evo.view.gather import emitters, gathered
     from evo.view.page import Exhibit
@@ -94,14 +113,21 @@ def exhibit(run: Run, data: ArchiveData | None = None) -> Exhibit:
     data = gathered(run) if data is None else data
     if not np.isfinite(data.fitness).any():
         elites(run)  # tells it
-    name, known = run.path.resolve().name, members(run, data)
-    names, count = tuple(emitters(run)), run.generations
-    return Exhibit(data, name, described(run), str(run.path), members=known, generations=count, emitters=names)
+    return Exhibit(
+        data,
+        run.path.resolve().name,
+        described(run),
+        str(run.path),
+        members=members(run, data),
+        generations=run.generations,
+        emitters=tuple(emitters(run)),
+        undrawn=undrawn(run),
+    )
 
 
 def alike(shown: list[Exhibit], wanted: tuple[int, ...], count: int) -> list[int]:
-    """The cells that are followed up: those `wanted`, then `count` others; ones that all archives fill, if there are
-    any. Raises where a wanted one is empty."""
+    """The cells that are followed up, in this order: those `wanted`, then `count` others; ones that all archives fill,
+    if there are any. Raises where a wanted one is empty."""
     filled = [np.flatnonzero(np.isfinite(one.data.fitness)) for one in shown]
     for cell in wanted:
         if cell not in filled[0]:
@@ -111,23 +137,57 @@ def alike(shown: list[Exhibit], wanted: tuple[int, ...], count: int) -> list[int
     return list(dict.fromkeys([*wanted, *chosen(shown[0].data, both if both.size else filled[0], count)]))
 
 
-def followed(run: Run, shown: Exhibit, cells: list[int], looks: int) -> Exhibit:
-    """With these cells' episodes, further looks, and parameters where there is nothing to be seen."""
-    import jax
-
-    from evo.checkpoint import flatten
-    from evo.commands.look import drawn, filmed
+def followed(run: Run, shown: Exhibit, cells: list[int], looks: int, wanted: int = 0, replays: int | None = None):
+    """The exhibit with these cells' episodes, or parameters where there is nothing to be seen; and with further looks
+    at the first of them. `wanted`: how many cells come first in any case; None `replays`: as many as are cheap."""
+    from evo.commands.look import undrawn
 
     cells = [cell for cell in cells if np.isfinite(shown.data.fitness[cell])]
+    why = undrawn(run)
     if not cells:
-        return shown
+        return shown._replace(undrawn=why)
     archive = run.archive()
-    rows = {cell: jax.tree.map(lambda rows, c=cell: rows[c], archive.rows) for cell in cells}
     films: dict[int, Any] = {}
-    if drawn(run.task):
-        films = {cell: filmed(run, params) for cell, params in rows.items()}
-    numbers = {} if films else {c: np.concatenate([x.ravel() for x in flatten(p).values()]) for c, p in rows.items()}
-    return shown._replace(episodes=films, scores=scored(run, archive, cells, looks), numbers=numbers)
+    if not why:
+        try:
+            films = filmed_all(run, archive.rows, cells, wanted, replays)
+        except ValueError as error:  # a world that can't draw itself here
+            why = str(error)
+    numbers = {} if films else known(archive, cells)
+    again = scored(run, archive, cells[: wanted + LOOKED], looks)
+    return shown._replace(episodes=films, scores=again, numbers=numbers, undrawn=why)
+
+
+def filmed_all(run: Run, rows: Any, cells: list[int], wanted: int, replays: int | None) -> dict[int, Any]:
+    """An episode of each of these cells' elites; with None `replays`, of as many as are cheap beside those `wanted`."""
+    import jax
+
+    from evo.commands.look import filmed
+    from evo.view import embed
+    from evo.view.scene import Film
+
+    found: dict[int, Any] = {}
+    for cell in cells:
+        shown = filmed(run, jax.tree.map(lambda rows, c=cell: rows[c], rows))
+        found[cell] = embed.thinned(shown) if isinstance(shown, Film) else shown
+        still = len(shown.frames if isinstance(shown, Film) else shown.position) == 1
+        most = STILL if still else PICTURES if isinstance(shown, Film) else BODIES
+        if replays is None and len(found) >= wanted + most:
+            break
+    return found
+
+
+def known(archive: Any, cells: list[int]) -> dict[int, np.ndarray]:
+    """The parameters of all elites where they are few; else those of these cells'."""
+    from evo.checkpoint import flatten
+    from evo.view.page import NUMBERS
+
+    rows = [np.asarray(x).reshape(len(x), -1) for x in flatten(archive.rows).values()]
+    everyone = np.flatnonzero(np.isfinite(np.asarray(archive.fitness))).tolist()
+    few = len(everyone) * min(sum(x.shape[1] for x in rows), NUMBERS) <= KNOWN
+    chosen = np.array(everyone if few else cells)
+    some = np.concatenate([x[chosen] for x in rows], 1)[:, :NUMBERS]
+    return dict(zip(chosen.tolist(), some, strict=True))
 
 
 def scored(run: Run, archive: Any, cells: list[int], looks: int) -> dict[int, np.ndarray]:
@@ -177,7 +237,13 @@ def described(run: Run) -> dict[str, str]:
 
 
 def chosen(data: ArchiveData, cells: np.ndarray, count: int) -> list[int]:
-    """The cells whose elites are filmed: the fittest, and others spread evenly over the archive."""
-    spread = cells[np.linspace(0, len(cells) - 1, max(count - 1, 0)).astype(int)].tolist()
-    best = int(cells[data.fitness[cells].argmax()])
-    return list(dict.fromkeys([best, *spread]))[: max(count, 0)]
+    """The cells whose elites are filmed: the fittest, then others spread evenly over the archive, a few of them first
+    and ever more between."""
+    if count < 1:
+        return []
+    order = [int(cells[data.fitness[cells].argmax()])]
+    sizes = [n for n in (LOOKED, BODIES) if n < count] + [count]
+    for size in sizes:
+        there, spread = set(order), cells[np.linspace(0, len(cells) - 1, size - 1).astype(int)].tolist()
+        order += list(dict.fromkeys(cell for cell in spread if cell not in there))[: size - len(order)]
+    return order[:count]

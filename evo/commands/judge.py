@@ -106,4 +106,5 @@ def interval(mean: float, variance: float, valid: int, count: int) -> Estimate:
 
 
 def shown(said: Estimate) -> str:
+    """An estimate as a line prints it."""
     return f"mean {said.mean:.6g}  std {said.std:.4g}  95 % interval [{said.low:.6g}, {said.high:.6g}]"

@@ -232,9 +232,8 @@ def filmed(run: Run, params: Any, episode: int = 0) -> Any:
     """One episode as a scene or a film; each `episode` has luck of its own. Raises where the task can't be drawn."""
     import jax
 
-    if not drawn(run.task):
-        kind = run.config["task"].get("kind", "this task")
-        raise ValueError(f"{run.path}: {kind} has nothing to film; tasks that do have a `scene`, such as brax and arm.")
+    if why := undrawn(run):
+        raise ValueError(f"{run.path}: {why}")
     key = jax.random.fold_in(jax.random.key(run.config["seed"]), REPLAY)
     task: Any = run.task
     hook = task.scene if hasattr(task, "scene") else task.film
@@ -242,9 +241,13 @@ def filmed(run: Run, params: Any, episode: int = 0) -> Any:
     return Film(shown.frames, shown.dt, *shown[2:]) if hasattr(shown, "frames") else shown
 
 
-def drawn(task: Any) -> bool:
-    """Whether the task's episodes can be seen: it has a `scene` (bodies, or pictures) or a `film` (pictures)."""
-    return hasattr(task, "scene") or hasattr(task, "film")
+def undrawn(run: Run) -> str:
+    """Why the task's episodes can't be seen: it has neither a `scene` (bodies, or pictures) nor a `film` (pictures);
+    "" where it has one."""
+    if hasattr(run.task, "scene") or hasattr(run.task, "film"):
+        return ""
+    kind = run.config["task"].get("kind", "this task")
+    return f"{kind} has nothing to film; tasks that do have a `scene`, such as brax, maze and arm."
 
 
 def task_state(run: Run) -> Any:

@@ -32,7 +32,10 @@ def elites(run: Run) -> tuple[Any, np.ndarray]:
     archive = run.archive()
     cells = np.flatnonzero(np.isfinite(np.asarray(archive.fitness)))
     if cells.size == 0:
-        raise ValueError(f"the archive of {run.path} is empty: no member had a finite fitness and descriptor.")
+        raise ValueError(
+            f"the archive of {run.path} is empty: no member has entered it yet, for want of a finite fitness and "
+            "descriptor, or of a fitness above `threshold_min`."
+        )
     return archive, cells
 
 

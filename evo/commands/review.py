@@ -73,6 +73,7 @@ def judged(run: Run, archive: Any, rows: np.ndarray, episodes: int, console: Con
     one, (key, *_) = judge(run.task, run.task_state()), fresh(run, 1)
 
     def elite(pair):
+        """One elite's valid episodes: how many, the mean and variance of their fitness, their mean descriptor."""
         params, row = pair
         luck = jax.random.split(jax.random.fold_in(key, row), episodes)
         said: Any = jax.vmap(lambda key: one(params, key))(luck)
@@ -125,10 +126,10 @@ def write(path: Path, rows: np.ndarray, reported: tuple, seen: Seen, said: list[
     names = [f"{kind}_{i}" for kind in ("recorded_descriptor", "descriptor") for i in range(d)]
     with path.open("w", newline="") as file:
         out = csv.writer(file)
-        out.writerow(["cell", "recorded", *Estimate._fields, *names])
-        columns = (rows, reported[0], said, reported[1], seen.descriptor)
-        for row, fitness, one, before, after in zip(*columns, strict=True):
-            out.writerow([int(row), float(fitness), *one, *before.tolist(), *after.tolist()])
+        out.writerow(["cell", "recorded", *Estimate._fields, "valid", *names])
+        columns = (rows, reported[0], said, seen.valid, reported[1], seen.descriptor)
+        for row, fitness, one, valid, before, after in zip(*columns, strict=True):
+            out.writerow([int(row), float(fitness), *one, int(valid), *before.tolist(), *after.tolist()])
 
 
 def best_of(rows: np.ndarray, recorded: np.ndarray, said: list[Estimate]) -> Table:

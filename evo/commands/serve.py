@@ -20,6 +20,8 @@ from rich.console import Console
 
 from evo.commands.atlas import described, exhibit
 from evo.commands.opened import elite, opened
+from evo.view import past
+from evo.view.gather import Again, block, cells_of, judged_again, looked, told, visited, visits
 
 if TYPE_CHECKING:
     from evo.opened import Run
@@ -53,7 +55,10 @@ def handler(paths: tuple[Path, ...]) -> type[BaseHTTPRequestHandler]:
     }
 
     class Answer(BaseHTTPRequestHandler):
+        """One request. Everything wrong with it is told as text."""
+
         def do_GET(self):
+            """Answer by path, and only to those who call this machine by its own name."""
             url = urlsplit(self.path)
             if urlsplit("//" + self.headers.get("Host", "")).hostname not in HERE:
                 return self.say(403, "text/plain", "This server answers only its own machine.")
@@ -65,6 +70,7 @@ def handler(paths: tuple[Path, ...]) -> type[BaseHTTPRequestHandler]:
                 self.say(400, "text/plain", str(error))
 
         def say(self, status: int, kind: str, text: str):
+            """Send one answer, which nobody keeps."""
             content = text.encode()
             with suppress(ConnectionError):  # the page was closed while it asked
                 self.send_response(status)
@@ -75,7 +81,7 @@ def handler(paths: tuple[Path, ...]) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(content)
 
         def log_message(self, format: str, *args: Any):
-            pass
+            """Print nothing."""
 
     return Answer
 
@@ -95,6 +101,7 @@ def news(paths: tuple[Path, ...], query: dict[str, str]) -> list[dict[str, Any] 
 
 
 def latest(path: Path, first: int, generations: int) -> dict[str, Any] | None:
+    """What is new of one run for a page that has its `first` arrivals and so many generations; None: nothing."""
     from evo.view import page
     from evo.view.archive import checked, summary
 
@@ -102,36 +109,67 @@ def latest(path: Path, first: int, generations: int) -> dict[str, Any] | None:
     if run.generations <= generations and len(run.folder.arrivals) <= first:
         return None
     data = checked(standing(run))
-    part, columns = page.past(data, None, first), page.columns_of(data)
+    part, columns = page.past(data, newcomers(run, data, first), first), page.columns_of(data)
     told = {"generations": run.generations, "summary": summary(data), "meta": list(described(run).items())}
     return {"past": part, "columns": columns, **told}
 
 
-def standing(run: Run) -> ArchiveData:
-    """The archive with its visits, and without what needs the run's state: elites' further looks."""
-    from evo.view.gather import block, cells_of, told, visited, visits
+def newcomers(run: Run, data: ArchiveData, first: int) -> np.ndarray | None:
+    """Which member of its generation each arrival was, told only from the `first` on; -1 before."""
+    if data.past is None:
+        return None
+    rows = data.past[first:]
+    if not len(rows):
+        return np.full(len(data.past), -1)
+    since, records = int(rows["generation"].min()), run.folder.records
+    late = rows.copy()
+    late["generation"] -= since
+    columns = (records.column(name)[since:] for name in ("fitness", "descriptor"))
+    return np.concatenate([np.full(first, -1), past.members(late, *columns)])
 
+
+def standing(run: Run) -> ArchiveData:
+    """The archive with its visits, and with what its elites showed later as of the last checkpoint: looks are in the
+    run's state, and to tell that anew from the records every second would take too long."""
     data, whole = told(run), run.generations // block(run)
-    if not hasattr(cells_of(run), "cell"):
-        return data  # elites without places of their own: nothing is filed anywhere
-    count = visits(run, lambda run, i: counted(run.path, i).copy() if i < whole else visited(run, i))
-    return data._replace(columns={**(data.columns or {}), "visits": count})
+    columns = dict(data.columns or {})
+    if hasattr(cells_of(run), "cell"):  # else elites have no places of their own: nothing is filed anywhere
+        columns["visits"] = visits(run, lambda run, i: counted(run.path, i).copy() if i < whole else visited(run, i))
+    return data._replace(columns=columns | judged_again(run, data.fitness, seen(run)))
+
+
+def seen(run: Run) -> Again | None:
+    """The run's later looks at its elites as of the last checkpoint that can be read; None where it takes none."""
+    if not getattr(run.strategy, "looks", 0):
+        return None
+    there = [int(x.name) for x in (run.path / "checkpoints").iterdir() if x.name.isdigit()]
+    for generation in sorted((g for g in there if g <= run.generations), reverse=True):
+        with suppress(ValueError):  # torn, or gone by now
+            return seen_at(run.path, generation)
+    return None
+
+
+@lru_cache(maxsize=8)
+def seen_at(path: Path, generation: int) -> Again | None:
+    """The later looks as a checkpoint has them, read once."""
+    return looked(opened(path), generation)
 
 
 @lru_cache(maxsize=4096)
 def counted(path: Path, index: int) -> np.ndarray:
     """The visits in a block of generations that are all there, counted once."""
-    from evo.view.gather import visited
-
     return visited(opened(path), index)
 
 
 def episode(paths: tuple[Path, ...], query: dict[str, str]) -> dict[str, Any]:
-    """The episode of the elite that lives in a cell now, rebuilt from the last checkpoint and the records."""
+    """An episode, rebuilt from the last checkpoint and the records: of the elite that lives in a `cell` now, or of a
+    `member` of a `generation`, an ancestor."""
     from evo.commands.look import filmed
     from evo.view import embed
 
     run = kept(paths[int(query["run"])])
+    if "member" in query:
+        return embed.episode(filmed(run, run.member(int(query["generation"]), int(query["member"]))))
     return embed.episode(filmed(run, elite(run, int(query["cell"]))))
 
 

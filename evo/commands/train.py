@@ -93,6 +93,7 @@ def train(
     ):
 
         def told(row: dict[str, Any]):
+            """To the loggers and to the progress line."""
             log(row)
             watch(row)
 
@@ -119,7 +120,7 @@ def finish(out: Path, result: Any, console: Console, task: Any = None):
     if rows:
         picture = draw_curves([out], out / "curves.png", "generation")
         console.print(f"learning curve  {picture}", highlight=False, soft_wrap=True)
-        console.print(f"best fitness    {result.metrics['best'].max():.6g}", highlight=False)
+        console.print(f"best fitness    {result.metrics['best'].max() + 0.0:.6g}", highlight=False)  # no -0
         seen = result.metrics.get("eval_mean", np.zeros(0))
         if (fresh := seen[np.isfinite(seen)]).size:
             console.print(f"on fresh luck   {fresh[-1]:.6g}", highlight=False)
@@ -174,6 +175,7 @@ def interruptible(console: Console) -> Iterator[list[int]]:
     came: list[int] = []
 
     def note(number: int, frame: object):
+        """What a signal does: it is remembered, and a second Ctrl-C ends the run at once."""
         if came and number == signal.SIGINT:
             raise KeyboardInterrupt
         came.append(number)

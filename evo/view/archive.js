@@ -5,7 +5,12 @@
   const data = JSON.parse(document.getElementById("data").textContent), get = (id) => document.getElementById(id);
   for (const run of data.runs) for (const name of ["centroids", "corners", "counts"]) if (run[name]) run[name] = evo.array(run[name]);
   const stories = data.runs.map(evo.story), runs = data.runs, first = runs[0], d = first.names.length, two = runs.length > 1;
+  runs.forEach((run, i) => { // dots where they tell something: most cells have none
+    const held = Object.keys(run.episodes).length;
+    run.dotted = held <= 200 && 2 * held < stories[i].fitness.filter((f) => !Number.isNaN(f)).length;
+  });
   const view = { x: 0, y: 0, zoom: 1 }, fields = [];
+  const SAID = { generation: "age (generation)", corrected: "corrected fitness" };
   let color = "fitness", mode = "each", active = 0, chosen = -1, root = -1, time = 0, ticking = 0, pinned = null, chart = null;
 
   // The header.
@@ -61,8 +66,17 @@
     curve();
   };
 
+  const offered = () => { // what there is to colour by: on a live page it may come later
+    const names = stories[0].columns().map((c) => c.name), there = [...get("color").options].map((o) => o.value);
+    get("coloring").hidden = names.length < 2 || mode === "difference";
+    if (names.join("\n") === there.join("\n")) return;
+    if (!names.includes(color)) color = "fitness";
+    get("color").replaceChildren(...names.map((name) => evo.element("option", { value: name, textContent: SAID[name] || name, selected: name === color })));
+  };
+
   // The maps.
   const lay = () => {
+    offered();
     const wanted = mode === "difference" ? [undefined] : mode === "each" ? runs.map((_, i) => i) : [+mode];
     fields.length = 0;
     get("fields").replaceChildren(...wanted.map((story) => {
@@ -72,7 +86,7 @@
       const own = story ?? 0;
       evo.pointer(canvas, field.map, { hover: (cell, x, y) => hover(field, cell, x, y), choose: (cell) => { if (cell >= 0) pick(cell, story ?? (Number.isNaN(stories[0].fitness[cell]) ? 1 : 0)); } });
       new ResizeObserver(() => { tip.hidden = true; field.map.redraw(); }).observe(canvas);
-      field.map.show({ dots: (c) => !!runs[own].episodes[c] && stories[own].tenant(c) === stories[own].end[c] });
+      field.map.show({ dots: (c) => runs[own].dotted && !!runs[own].episodes[c] && stories[own].tenant(c) === stories[own].end[c] });
       fields.push(field);
       const title = story === undefined ? `${runs[1].title} minus ${first.title}` : runs[story].title;
       return evo.element("div", { className: "field" }, ...(two ? [evo.element("h3", { textContent: title })] : []), evo.element("div", { className: "sheet" }, canvas, tip));
@@ -112,7 +126,7 @@
   const summary = (story, cell) => {
     const e = story.elite(story.tenant(cell)), said = [["fitness", evo.number(e.fitness)]];
     first.names.forEach((name, k) => said.push([name, evo.number(e.descriptor[k])]));
-    if (story.known) said.push(["generation", evo.number(e.generation)]);
+    if (story.known) said.push(["generation", e.generation]);
     const from = e.parents.filter((r) => r >= 0).map((r) => story.elite(r).cell);
     if (from.length) said.push(["parents", from.join(", ")]);
     return [...said, ...story.says(e.row)];
@@ -121,7 +135,8 @@
   // Panels: one; with another elite kept beside it, two; of two runs, one each.
   let panels = [], empty = -1;
   const fetched = (i) => data.live && (async (e) => {
-    const answer = await fetch(`episode?run=${i}&cell=${e.cell}`);
+    const whom = stories[i].final(e.row) ? `cell=${e.cell}` : `generation=${e.generation}&member=${e.member}`;
+    const answer = await fetch(`episode?run=${i}&${whom}`);
     if (!answer.ok) throw new Error(await answer.text());
     return answer.json();
   });
@@ -132,7 +147,7 @@
     const hosts = wanted.map(() => evo.element("div", { className: "panel" }));
     get("panels").replaceChildren(...hosts);
     panels = hosts.map((host, k) => evo.panel(host, stories[wanted[k]], {
-      choose: (row) => choose(row, wanted[k], true), fetch: fetched(wanted[k]), pin: two || k ? null : pin,
+      choose: (row) => choose(row, wanted[k], true), fetch: fetched(wanted[k]), pin: two || k ? null : pin, title: two ? runs[k].title : "",
     }));
     if (pinned !== null) { panels[0].show(...pinned); panels[0].pinned(true); }
     show();
@@ -157,8 +172,9 @@
     if (row < 0) return;
     if (!ancestor) root = row;
     [active, chosen, empty] = [story, row, -1];
+    const { cell } = stories[story].elite(row);
+    if (d > 2) slices.follow(cell);
     show();
-    const cell = stories[story].elite(row).cell;
     if (!ancestor && location.protocol === "file:") history.replaceState(null, "", "#cell=" + cell);
   };
   const pick = (cell, story = active) => {
@@ -194,7 +210,8 @@
   get("random").onclick = random;
   get("next").onclick = next;
   get("next").hidden = !runs.some((run) => Object.keys(run.episodes).length);
-  get("search").placeholder = d > 1 ? "cell, or " + first.bounds.map(([a, b]) => evo.number((a + b) / 2)).slice(0, 3).join(", ") : "cell or value";
+  get("search").placeholder = d > 1 ? "cell or " + (["x, y", "x, y, z"][d - 2] || "x, y, …") : "cell or value";
+  get("search").title = "A cell's number, or " + first.names.join(", ");
   get("search").onchange = (e) => search(e.target.value);
   get("in").onclick = () => fields[0].map.zoom(1.5);
   get("out").onclick = () => fields[0].map.zoom(1 / 1.5);
@@ -218,30 +235,9 @@
   });
 
   // Which two descriptors are shown, and what is done with the others.
-  const options = (names, at) => names.map((name, i) => evo.element("option", { value: i, textContent: name, selected: i === at }));
-  const axes = () => {
-    if (d < 2) return;
-    const shown = [+get("x").value, +get("y").value];
-    const fixed = first.names.map((_, k) => { const held = document.getElementById("held" + k)?.value; return held ? +held : null; });
-    for (const field of fields) field.map.show({ axes: shown, fixed });
-    for (let k = 0; k < d; k++) { const box = document.getElementById("held" + k); if (box) box.parentNode.hidden = shown.includes(k); }
-  };
-  get("axes").hidden = d < 3;
-  if (d > 1) {
-    get("x").append(...options(first.names, 0));
-    get("y").append(...options(first.names, 1));
-    const swap = (one, other) => { if (get(one).value === get(other).value) get(other).value = [...Array(d).keys()].find((k) => k !== +get(one).value); axes(); };
-    get("x").onchange = () => swap("x", "y");
-    get("y").onchange = () => swap("y", "x");
-  }
-  if (d > 2)
-    first.names.forEach((name, k) => {
-      const many = first.shape ? first.shape[k] : evo.bands;
-      const edge = (i) => evo.number(first.bounds[k][0] + (i / many) * (first.bounds[k][1] - first.bounds[k][0]));
-      const slices = Array.from({ length: many }, (_, i) => evo.element("option", { value: i, textContent: edge(i) + " to " + edge(i + 1) }));
-      const box = evo.element("select", { id: "held" + k, onchange: axes }, evo.element("option", { value: "", textContent: first.shape ? "best over all" : "all" }), ...slices);
-      get("axes").append(evo.element("label", {}, name + " ", box));
-    });
+  const slices = evo.slices(first, () => axes());
+  const axes = () => fields.forEach((field) => field.map.show(slices.shown()));
+  if (d > 2) get("ways").append(...slices.bars);
 
   // The generations of the run.
   const last = () => Math.max(...stories.map((story) => story.generations)) - 1;
@@ -301,6 +297,7 @@
         fresh.forEach((one, i) => { if (one) { stories[i].take(one); runs[i].episodes = {}; } });
         lines = curves();
         range = spanned(always);
+        offered();
         timed();
         told();
         curve();
@@ -315,10 +312,7 @@
     setTimeout(news, 1000);
   };
 
-  const names = stories[0].columns().map((c) => c.name);
-  get("color").append(...names.map((name) => evo.element("option", { value: name, textContent: name })));
   get("color").onchange = (e) => { color = e.target.value; recolor(); };
-  get("coloring").hidden = names.length < 2;
   if (two) {
     const views = [["each", "both"], ...runs.map((run, i) => [String(i), run.title]), ["difference", "difference"]];
     get("view").append(...views.map(([value, textContent]) => evo.element("option", { value, textContent })));

@@ -72,13 +72,19 @@ def alike(data: ArchiveData, other: ArchiveData):
     """Raise ValueError unless the two archives have the same cells, so that they compare cell by cell."""
     if data.shape != other.shape or data.bounds != other.bounds:
         raise ValueError(
-            f"Two archives compare where they have the same cells; got shapes {data.shape} and {other.shape}, bounds "
-            f"{data.bounds} and {other.bounds}."
+            "Two archives compare where they have the same cells; the first has "
+            f"{_said(data)}, the second {_said(other)}."
         )
     if data.shape is None and (
         data.centroids is None or not np.array_equal(data.centroids, np.asarray(other.centroids))
     ):
         raise ValueError("Two archives compare where they have the same cells; the places of these differ.")
+
+
+def _said(data: ArchiveData) -> str:
+    """What cells an archive has, in words."""
+    kind = "no grid" if data.shape is None else f"a grid of {' x '.join(map(str, data.shape))}"
+    return f"{kind} ({len(data.fitness):,} cells) over {', '.join(f'{a:g} to {b:g}' for a, b in data.bounds)}"
 
 
 def occupied(data: ArchiveData) -> Bool[np.ndarray, "c"]:
@@ -195,10 +201,17 @@ def _note(data: ArchiveData, pairs: list[tuple[int, ...]]) -> str:
     if d <= 2:
         return summary(data)
     which = "" if d <= MOST and len(pairs) > 1 else f" the first {2 if len(pairs) == 1 else MOST} of {d} descriptors,"
-    return f"{summary(data)}\n{'each pair of descriptors:' if not which else 'pairs of' + which} best over the others"
+    how = "best over the others" if data.shape is not None else "a dot an elite, the fittest on top"
+    return f"{summary(data)}\n{'each pair of descriptors:' if not which else 'pairs of' + which} {how}"
+
+
+def tiled(data: ArchiveData) -> bool:
+    """Whether its cells are drawn as Voronoi polygons: a CVT of two descriptors."""
+    return data.shape is None and len(data.bounds) == 2 and data.centroids is not None
 
 
 def limits(data: ArchiveData) -> tuple[float, float]:
+    """The lowest and highest fitness of its elites, 1 apart where they are equal."""
     fit = data.fitness[occupied(data)]
     return float(fit.min()), float(fit.max() if np.ptp(fit) else fit.min() + 1)
 
@@ -222,6 +235,7 @@ def panel(ax: Axes, data: ArchiveData, axes: tuple[int, ...], bar: bool):
 
 
 def plain(name: str) -> str:
+    """A name as matplotlib shows it, with no formula in it."""
     return str(name).replace("$", r"\$")
 
 
@@ -238,7 +252,7 @@ def _cells(ax: Axes, data: ArchiveData, axes: tuple[int, ...]):
     from matplotlib.collections import PolyCollection
 
     taken = occupied(data)
-    if len(data.bounds) == 2 and data.centroids is not None:
+    if tiled(data):
         corners, counts = voronoi(places(data), data.bounds)
         polygons = np.split(corners, np.cumsum(counts)[:-1])
         kept = [polygon for polygon, there in zip(polygons, taken, strict=True) if there]

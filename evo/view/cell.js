@@ -19,10 +19,19 @@
     button.onclick = () => copy(text, button, code);
     return evo.element("div", { className: "command" }, code, button);
   };
-  const commands = (folder, elite, final) => {
+  const commands = ({ folder, undrawn }, elite, final, held) => {
     if (folder === null) return [];
     const which = final ? `--cell ${elite.cell}` : elite.member >= 0 ? `--generation ${elite.generation} --member ${elite.member}` : null;
-    return which === null ? [] : [`evo render ${folder} ${which}`, `evo replay ${folder} ${which} --out elite.safetensors`].map(command);
+    if (which === null) return [];
+    const films = undrawn ? [] : [`evo render ${folder} ${which}`, ...(final && !held ? [`evo archive ${folder} ${which}`] : [])];
+    return [...films, `evo replay ${folder} ${which} --out elite.safetensors`].map(command);
+  };
+  // Why there is nothing to be seen of an elite, and what to do about it.
+  const excuse = ({ folder, undrawn, episodes, dotted }, final, known) => {
+    if (undrawn) return final || !known ? `No replay: ${undrawn}` : "";
+    const held = Object.keys(episodes).length, ways = folder === null ? "" : final ? " These commands film it, and put it on the page:" : " This command films it:";
+    if (!final) return `An ancestor, and this page holds replays of today's elites alone.${known ? ways : ""}`;
+    return (held ? `This page holds ${held} replays${dotted ? ", marked by white dots" : ""}, and none of this cell.` : "This page holds no replays.") + ways;
   };
 
   // What an elite scored when it was judged again: a dot each, their mean, and what let it in.
@@ -37,8 +46,18 @@
     sketch.append(svg("path", { d: `M${x(mean)} 8V36`, class: "mean" }), svg("path", { d: `M${x(reported)} 4l-5 -1 5 9 5 -9z`, class: "reported" }));
     for (const [v, anchor] of [[low, "start"], [high, "end"]])
       sketch.append(svg("text", { x: x(v), y: 45, "text-anchor": anchor }, evo.number(v)));
-    const said = `Judged ${some.length} times again: corrected ${evo.number(mean)}, reported ${evo.number(reported)} (▼).`;
+    const said = `Judged ${some.length} times again: corrected ${evo.number(mean)} (|), reported ${evo.number(reported)} (▼).`;
     return [evo.element("h3", { textContent: "On fresh luck" }), sketch, evo.element("p", { className: "note", textContent: some.length ? said : "No look at it was finite." })];
+  };
+
+  // The same where only the mean is known: from the run's own looks, or from `evo eval`.
+  const looked = (mean, reported, count) => {
+    const low = Math.min(mean, reported), span = Math.max(mean, reported) - low || 1, x = (v) => 14 + ((v - low) / span) * 332;
+    const sketch = svg("svg", { viewBox: "0 0 360 46", class: "sketch", role: "img", "aria-label": `corrected ${evo.number(mean)}, reported ${evo.number(reported)}` });
+    sketch.append(svg("line", { x1: 8, x2: 352, y1: 22, y2: 22, class: "rule" }), svg("path", { d: `M${x(mean)} 8V36`, class: "mean" }), svg("path", { d: `M${x(reported)} 4l-5 -1 5 9 5 -9z`, class: "reported" }));
+    for (const v of [mean, reported]) sketch.append(svg("text", { x: x(v), y: 45, "text-anchor": v === low ? "start" : "end" }, evo.number(v)));
+    const times = count > 0 ? `Judged ${count} ${count === 1 ? "time" : "times"} again` : "Judged again";
+    return [evo.element("h3", { textContent: "On fresh luck" }), sketch, evo.element("p", { className: "note", textContent: `${times}: corrected ${evo.number(mean)} (|), reported ${evo.number(reported)} (▼).` })];
   };
 
   // Ancestors: fitness over generations, and the same as a list; each of them can be chosen.
@@ -79,6 +98,9 @@
     const facts = evo.element("dl", {}), replay = evo.element("p", { className: "note replay" });
     const stage = part("player"), again = part("again"), family = part("family"), copies = part("commands");
     host.replaceChildren(evo.element("div", { className: "bar head" }, heading, pin), stage, replay, facts, again, family, copies);
+    const of = page.title ? [evo.element("small", { textContent: ` of ${page.title}` })] : [];
+    const placeOf = run.numbers && new Map([...evo.array(run.numbers.cells)].map((cell, i) => [cell, i])), values = run.numbers && evo.array(run.numbers.values);
+    const numbersOf = (cell) => (placeOf?.has(cell) ? values.subarray(placeOf.get(cell) * run.numbers.wide, (placeOf.get(cell) + 1) * run.numbers.wide) : null);
     let player = null, played = null, shown = -1, line = [];
     pin.onclick = () => page.pin();
     pin.hidden = !page.pin;
@@ -107,9 +129,11 @@
       player?.destroy();
       player = null;
       stage.replaceChildren();
-      const any = Object.keys(run.episodes).length, final = story.final(e.row);
+      host.append(copies);
+      const final = story.final(e.row), known = e.member >= 0;
       let scene = final ? run.episodes[e.cell] : null;
-      if (!scene && page.fetch && final) {
+      if (typeof scene?.shapes?.[0] === "number") scene = { ...scene, shapes: scene.shapes.map((i) => run.shapes[i]) };
+      if (!scene && page.fetch && !run.undrawn && (final || known)) {
         replay.textContent = "Playing it on the server …";
         scene = await page.fetch(e).catch((error) => { replay.textContent = error.message; return null; });
         if (played !== key || !scene) return;
@@ -117,10 +141,12 @@
       if (scene) {
         replay.textContent = scene.title;
         player = evo.player(stage, scene);
-      } else if (final && run.numbers[e.cell]) {
-        stage.replaceChildren(...bars(run.numbers[e.cell]));
-        replay.textContent = "";
-      } else replay.textContent = !any ? "" : final ? "This page holds no replay of this cell; it does of those with a white dot." : "An ancestor: the command below plays it.";
+      } else {
+        const numbers = final && numbersOf(e.cell);
+        if (numbers) stage.replaceChildren(...bars(numbers));
+        replay.textContent = numbers ? "" : excuse(run, final, known);
+        if (!numbers && !run.undrawn) replay.after(copies); // right under what it says
+      }
     };
     const panel = {
       show(row, root = row) {
@@ -128,13 +154,14 @@
         shown = row;
         line = story.line(root);
         if (!line.some((step) => step.row === row)) line = story.line(row);
-        heading.replaceChildren(`Cell ${e.cell}`, ...(final ? [] : [evo.element("small", { textContent: ` until generation ${fate}` })]));
+        heading.replaceChildren(`Cell ${e.cell}`, ...of, ...(final ? [] : [evo.element("small", { textContent: ` until generation ${fate}` })]));
         facts.replaceChildren(...rows(e).flatMap(([key, value]) => [evo.element("dt", { textContent: key }), evo.element("dd", { textContent: value })]));
         const from = parents(e);
         if (from.length) facts.append(evo.element("dt", { className: "wide", textContent: "parents" }), evo.element("dd", { className: "wide" }, ...from));
-        again.replaceChildren(...(final && run.scores[e.cell] ? scored(run.scores[e.cell], e.fitness) : []));
+        const mean = final ? story.value("corrected", e.cell) : NaN;
+        again.replaceChildren(...(final && run.scores[e.cell] ? scored(run.scores[e.cell], e.fitness) : Number.isFinite(mean) ? looked(mean, e.fitness, story.value("looks", e.cell)) : []));
         family.replaceChildren(...(story.known && run.past.fathers ? lineage(line, row, page.choose) : []));
-        copies.replaceChildren(...commands(run.folder, e, final));
+        copies.replaceChildren(...commands(run, e, final, !!run.episodes[e.cell] || !!page.fetch));
         play(e);
       },
       empty(cell) {
@@ -142,7 +169,7 @@
         played = null;
         player?.destroy();
         player = null;
-        heading.textContent = cell < 0 ? "No cell chosen" : `Cell ${cell} (empty${story.time < story.generations - 1 ? " at this generation" : ""})`;
+        heading.replaceChildren(cell < 0 ? "No cell chosen" : `Cell ${cell} (empty${story.time < story.generations - 1 ? " at this generation" : ""})`, ...of);
         for (const node of [facts, stage, again, family, copies]) node.replaceChildren();
         replay.textContent = "";
       },

@@ -7,6 +7,8 @@
   get("said").textContent = data.said;
   get("x").append(...data.ways.map(([value, textContent]) => evo.element("option", { value, textContent, selected: value === x })));
 
+  if (data.panels.length === 4) get("panels").style.gridTemplateColumns = "repeat(auto-fit, minmax(min(100%, 480px), 1fr))"; // two by two
+
   const short = (v) => {
     if (v === null || v === undefined) return "–";
     const size = Math.abs(v);

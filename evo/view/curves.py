@@ -116,8 +116,13 @@ def seeds(
 ) -> tuple[Float[np.ndarray, "g"], Float[np.ndarray, "3 g"]]:
     """Low, middle and high of a column over runs, where all of them have values: on the first run's x.
 
-    The quartiles (25 %, 50 %, 75 %); with "iqm" the interquartile mean between the ends of its interval.
+    The quartiles (25 %, 50 %, 75 %); with "iqm" the interquartile mean between the ends of its interval. Along seconds,
+    which runs spend as the machine has them, seeds meet at the same generation, drawn at their median time.
     """
+    if x == "seconds" and len(runs) > 1:
+        at, found = seeds(runs, "generation", y, statistic)
+        times = [np.interp(at, *line) for line in (_line(run, "generation", x) for run in runs) if len(line[0])]
+        return (np.median(times, 0) if times else at), found
     lines = [_line(columns, x, y) for columns in runs]
     lines = [line for line in lines if len(line[0])]
     if not lines:
@@ -157,7 +162,7 @@ def _figure(runs: Sequence[tuple[str, Columns]], panels: list[str], x: str, stat
     from matplotlib.figure import Figure
 
     groups = grouped(runs)
-    wide = min(len(panels), 3)
+    wide = 2 if len(panels) == 4 else min(len(panels), 3)
     rows = -(-len(panels) // wide)
     figure = Figure(figsize=(7.2 if wide == 1 else 4.4 * wide, 3.6 * rows + 0.7), dpi=140, layout="constrained")
     grid = figure.subplots(rows, wide, squeeze=False).ravel()

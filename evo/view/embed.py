@@ -21,6 +21,11 @@ from evo.view.scene import Episode, Film, Scene, checked, checked_film, ground, 
 
 PACE = 30  # steps a second that a page keeps; the player interpolates
 FRAMES, TALL, WIDE, SHEET = 120, 240, 320, 6  # of a film: most pictures, their size at most, a sheet's side
+SCRIPTS = {  # what each page runs, in this order
+    "archive.html": ("uplot.min", "base", "solid", "player", "map", "slices", "story", "cell", "pointer", "archive"),
+    "curves.html": ("uplot.min", "base", "curves"),
+    "episode.html": ("base", "solid", "player", "episode"),
+}
 CODES = {"float32": "f4", "uint16": "u2", "int32": "i4", "uint8": "u1"}
 
 
@@ -69,6 +74,16 @@ def film(shown: Film) -> dict[str, Any]:
     }
 
 
+def thinned(shown: Film, most: int = FRAMES) -> Film:
+    """The film with at most so many pictures, evenly spread from the first to the last; rewards add up as before."""
+    count = len(shown.frames)
+    if count <= most:
+        return shown
+    kept = np.linspace(0, count - 1, most).round().astype(int)
+    reward = None if shown.reward is None else np.diff(np.cumsum(np.nan_to_num(shown.reward))[kept], prepend=0.0)
+    return Film(np.asarray(shown.frames)[kept], shown.dt * (count - 1) / (most - 1), reward, shown.title)
+
+
 def _sheet(pictures: list[Any], size: tuple[int, int]) -> str:
     """Pictures row by row as one image, as a data URL."""
     from PIL import Image
@@ -90,16 +105,19 @@ def scene(episode: Scene) -> dict[str, Any]:
     kept = np.unique(np.append(np.arange(0, len(episode.position), stride), len(episode.position) - 1))
     moving = sorted({shape.body for shape, rests in zip(episode.shapes, still, strict=True) if not rests})
     local = matrix(np.array([shape.rotation for shape in episode.shapes], float).reshape(-1, 4))
+    own = np.array([shape.position for shape in episode.shapes], float).reshape(-1, 3)
+    place = _short(np.where(still[:, None], where.position[0], own))
+    turn = _short(np.where(still[:, None, None], where.rotation[0], local).reshape(-1, 9))
     shapes = [
         {
             "kind": shape.kind,
             "body": -1 if rests else moving.index(shape.body),
-            "place": _short(where.position[0, i] if rests else shape.position),
-            "turn": _short((where.rotation[0, i] if rests else local[i]).ravel()),
+            "place": at,
+            "turn": way,
             "size": _short(shape.size),
             "color": shape.color,
         }
-        for i, (shape, rests) in enumerate(zip(episode.shapes, still, strict=True))
+        for shape, rests, at, way in zip(episode.shapes, still.tolist(), place, turn, strict=True)
     ]
     return {
         "title": episode.title,
@@ -117,21 +135,40 @@ def scene(episode: Scene) -> dict[str, Any]:
     }
 
 
+def shared(episodes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The shapes of these episodes, each once; in the episodes, their places in this list instead."""
+    table: dict[Any, int] = {}
+    found: list[dict[str, Any]] = []
+    for one in episodes.values():
+        places = []
+        for shape in one.get("shapes", ()):
+            key = tuple(tuple(x) if isinstance(x, list) else x for x in shape.values())
+            places.append(table.setdefault(key, len(table)))
+            if len(table) > len(found):
+                found.append(shape)
+        if "shapes" in one:
+            one["shapes"] = places
+    return found
+
+
 def template(name: str, title: str, data: Any, live: bool = False) -> str:
-    """The page of a template file: `<!--title-->`, `<!--data-->` and `<!--FILE-->` filled in, in one pass. The page of
-    a server (`live`) may ask that server, and nobody else."""
+    """The page of a template file: its marks filled in, in one pass, so that nothing in the data is one.
+
+    `<!--title-->`, `<!--scripts-->` (the data, then what `SCRIPTS` names), `<!--FILE-->` (a stylesheet or template).
+    The page of a server (`live`) may ask that server, and nobody else.
+    """
     folder = Path(__file__).parent
-    source = (folder / name).read_text(encoding="utf-8")
-
-    def fill(match: re.Match) -> str:
-        if match[1] == "title":
-            return html.escape(title)
-        if match[1] == "connect":
-            return "connect-src 'self'" if live else ""
-        return script(data) if match[1] == "data" else (folder / match[1]).read_text(encoding="utf-8")
-
-    marks = r"<!--(title|data|connect|[a-z]+(?:\.min)?\.(?:js|html|css))-->"
-    return re.sub(marks, fill, re.sub(r"<!--(style\.html)-->", fill, source))
+    text = lambda file: (folder / file).read_text(encoding="utf-8")  # noqa: E731
+    source = text(name).replace("<!--style.html-->", text("style.html"))
+    held = f'<script id="data" type="application/json">{script(data)}</script>'
+    run = [f"<script>\n{text(f'{one}.js')}</script>" for one in SCRIPTS[name]]
+    filled = {
+        "title": html.escape(title),
+        "connect": "connect-src 'self'" if live else "",
+        "scripts": "\n".join([held, *run]),
+    }
+    marks = r"<!--(title|connect|scripts|[a-z]+(?:\.min)?\.css)-->"
+    return re.sub(marks, lambda match: filled[match[1]] if match[1] in filled else text(match[1]), source)
 
 
 def script(data: Any) -> str:
@@ -140,8 +177,8 @@ def script(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _short(x: Any) -> list[float]:
-    return [round(float(v), 5) for v in x]
+def _short(x: Any) -> list[Any]:
+    return (np.round(np.asarray(x, float), 5) + 0.0).tolist()  # no -0
 
 
 def _continuous(rotation: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from evo.view.target import target
 if TYPE_CHECKING:
     from PIL import Image
 
-INK, FAINT = (38, 48, 62), (104, 116, 132)
+INK, FAINT, PAPER = (38, 48, 62), (104, 116, 132), (246, 248, 250)
 
 
 def gif(scene: Episode, path: str | Path, width: int = 480, height: int = 360, fps: float = 25, follow: bool = True):
@@ -181,5 +181,6 @@ def _caption(image: Image.Image, title: str, readout: str):
     room = image.width - 2 * size
     while title and draw.textlength(title, font) > room:
         title = title[:-2].rstrip() + "…" if len(title) > 2 else ""
-    draw.text((size, 0.8 * size), title, INK, font)
-    draw.text((size, image.height - 1.9 * size), readout, FAINT, font)
+    halo: Any = {"stroke_width": 2, "stroke_fill": PAPER}  # readable over walls, too
+    draw.text((size, 0.8 * size), title, INK, font, **halo)
+    draw.text((size, image.height - 1.9 * size), readout, FAINT, font, **halo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,16 +23,14 @@ def gathered(run: Run) -> ArchiveData:
     """A run's archive to look at: `evo.view.archive_map(evo.view.gathered(evo.open(folder)), ax=ax)`.
 
     Its columns: `generation` (when the elite came, from 0), `emitter` (what made it), `visits` (newcomers that were
-    filed in the cell) and, where elites were judged again, `corrected` (their mean fitness then) and `luck` (what let
-    them in minus that). Raises for a run without an archive.
+    filed in the cell) and, where elites were judged again, `corrected` (their mean fitness then), `luck` (what let
+    them in minus that) and `looks` (how many times). Raises for a run without an archive.
     """
     data = told(run)
     columns = dict(data.columns or {})
     if hasattr(cells_of(run), "cell"):
         columns["visits"] = visits(run)
-    again = corrected(run, data.fitness)
-    if again is not None:
-        columns |= {"corrected": again, "luck": data.fitness - again}
+    columns |= judged_again(run, data.fitness, looked(run))
     return data._replace(columns=columns)
 
 
@@ -51,7 +49,7 @@ def told(run: Run) -> ArchiveData:
         descriptor = np.where(last[:, None] >= 0, rows["descriptor"][last], 0)
         columns = {"generation": rows["generation"][last]}
         made_by = emitters(run)
-        if len(made_by) > 1:
+        if made_by:
             columns["emitter"] = np.array([*made_by, "?"])[np.clip(rows["emitter"][last], -1, len(made_by))]
     names = tuple(getattr(run.task, "descriptor_names", ()))
     shape, centroids = getattr(cells, "shape", None), getattr(cells, "centroids", None)
@@ -77,7 +75,8 @@ def cells_of(run: Run) -> Any:
 
 def emitters(run: Run) -> list[str]:
     """A name for each emitter: its kind, with its number where there are two of that kind."""
-    kinds = [type(emitter).__name__ for emitter in getattr(run.strategy, "emitters", ())]
+    strategy = getattr(run.strategy, "qd", run.strategy)
+    kinds = [type(emitter).__name__ for emitter in getattr(strategy, "emitters", ())]
     return [kind if kinds.count(kind) == 1 else f"{kind} {i + 1}" for i, kind in enumerate(kinds)]
 
 
@@ -105,17 +104,37 @@ def visited(run: Run, index: int) -> Int[np.ndarray, "c"]:
     return np.bincount(cell, minlength=cells.cells + 1)[:-1]
 
 
-def corrected(run: Run, fitness: Float[np.ndarray, "c"]) -> Float[np.ndarray, "c"] | None:
-    """The mean fitness of each elite when it was judged again, in the run or by `evo eval`; NaN where it wasn't, None
-    where none was."""
-    found = np.full(len(fitness), np.nan, np.float32)
-    if getattr(run.strategy, "looks", 0):
-        looks = run.archive().record.looks
-        found = np.where(np.asarray(looks.number) > 0, np.asarray(looks.fitness), found)
+class Again(NamedTuple):
+    """What the elites of some moment scored when the run judged them again."""
+
+    fitness: Float[np.ndarray, "c"]  # what let each in, which tells whether it is still the same
+    mean: Float[np.ndarray, "c"]
+    number: Int[np.ndarray, "c"]  # how many times
+
+
+def looked(run: Run, g: int | None = None) -> Again | None:
+    """The run's own later looks, as they stood before generation g (None: after the last); None where it takes none."""
+    if not getattr(run.strategy, "looks", 0):
+        return None
+    archive = run.archive(g)
+    looks = archive.record.looks
+    return Again(*(np.asarray(x) for x in (archive.fitness, looks.fitness, looks.number)))
+
+
+def judged_again(run: Run, fitness: Float[np.ndarray, "c"], again: Again | None) -> dict[str, np.ndarray]:
+    """Columns of what elites showed later, in the run (`again`) or by `evo eval`: `corrected`, their mean fitness then
+    (NaN where nobody looked), `luck`, what let them in minus that, and `looks`, how many times; {} where none was."""
+    mean, count = np.full(len(fitness), np.nan, np.float32), np.zeros(len(fitness), int)
+    if again is not None:
+        same = (again.number > 0) & (again.fitness.astype(np.float32) == fitness.astype(np.float32))
+        mean, count = np.where(same, again.mean, mean), np.where(same, again.number, count)
+    depth = max(getattr(run.strategy, "cells", cells_of(run)).cells // len(fitness), 1)  # a deep archive counts rows
     if (run.path / "eval.csv").exists():
         with (run.path / "eval.csv").open(newline="") as file:
             for row in csv.DictReader(file):
-                cell = int(row["cell"])
+                cell = int(row["cell"]) // depth
                 if cell < len(fitness) and np.float32(row["recorded"]) == np.float32(fitness[cell]):
-                    found[cell] = float(row["mean"])
-    return found if np.isfinite(found).any() else None
+                    mean[cell], count[cell] = float(row["mean"]), int(row.get("valid") or 0)
+    if not np.isfinite(mean).any():
+        return {}
+    return {"corrected": mean, "luck": fitness - mean, "looks": count}

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from evo.view.archive import INK, ArchiveData, checked, folded, limits, occupied, panel, sheet, summary
+from evo.view.archive import INK, ArchiveData, checked, folded, limits, occupied, panel, sheet, summary, tiled
 from evo.view.past import tenants
 from evo.view.target import target
 
@@ -16,14 +15,12 @@ from evo.view.target import target
 def growth(data: ArchiveData, path: str | Path, frames: int = 30, seconds: float = 6.0):
     """Write the map generation by generation as a GIF that loops; its last picture stays for two seconds.
 
-    Colours as in the last picture. Of a grid of more than two descriptors, the first two are shown, the best over the
-    others. Raises ValueError for an archive without a past, and for one of more than two descriptors that is no grid.
+    Colours as in the last picture. Of more than two descriptors the first two are shown: of a grid the best over the
+    others, else a dot an elite, the fittest on top. Raises ValueError for an archive without a past.
     """
     data, path = checked(data), target(path, (".gif",))
     if data.past is None or not len(data.past):
         raise ValueError("A film of an archive needs its past, `ArchiveData.past`: see `evo.view.gathered`.")
-    if data.shape is None and (len(data.bounds) > 2 or data.centroids is None):
-        raise ValueError(f"A film shows a grid, or a CVT of at most 2 descriptors; got {len(data.bounds)} descriptors.")
     last = int(data.past["generation"][-1])
     moments = np.unique(np.linspace(0, last, min(frames, last + 1)).round().astype(int)).tolist()
     images = _indexed(list(_pictures(data, moments)))
@@ -32,11 +29,12 @@ def growth(data: ArchiveData, path: str | Path, frames: int = 30, seconds: float
     images[0].save(path, save_all=True, append_images=images[1:], duration=pause, loop=0)
 
 
-def at(data: ArchiveData, generation: int) -> Float[np.ndarray, "c"]:
-    """The fitness of every cell after a generation; -inf where it was empty."""
+def at(data: ArchiveData, generation: int) -> ArchiveData:
+    """The archive as it was after a generation."""
     assert data.past is not None
     lives = tenants(data.past, len(data.fitness), generation)
-    return np.where(lives >= 0, data.past["fitness"][lives], -np.inf)
+    fitness = np.where(lives >= 0, data.past["fitness"][lives], -np.inf)
+    return data._replace(fitness=fitness, descriptor=data.past["descriptor"][lives])
 
 
 def _indexed(pictures: list[Any]) -> list[Any]:
@@ -54,22 +52,27 @@ def _pictures(data: ArchiveData, moments: list[int]):
     shown = (0, 1) if len(data.bounds) > 1 else (0,)
     drawn = panel(ax, data, shown, bar=len(shown) == 2)
     for generation in moments:
-        fitness = at(data, generation)
-        _update(drawn, data, fitness, shown)
+        then = at(data, generation)
+        _update(drawn, data, then, shown)
         ax.set_title(f"generation {generation}", fontsize=10, color=INK)
-        figure.suptitle(summary(data._replace(fitness=fitness)), fontsize=10, color=INK)
+        figure.suptitle(summary(then), fontsize=10, color=INK)
         canvas.draw()
         yield Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
-def _update(drawn: Any, data: ArchiveData, fitness: Float[np.ndarray, "c"], shown: tuple[int, ...]):
-    """The same drawing with other fitness."""
-    taken = occupied(data)
+def _update(drawn: Any, data: ArchiveData, then: ArchiveData, shown: tuple[int, ...]):
+    """The drawing of `data` with those who lived there then."""
+    taken, fitness = occupied(data), then.fitness
     if len(shown) == 1:
         bottom, _ = limits(data)
         for bar, f in zip(drawn, fitness[taken], strict=True):
             bar.set_height(max(f, bottom) - bar.get_y() if np.isfinite(f) else 0)
     elif data.shape is not None:
-        drawn.set_data(np.ma.masked_invalid(folded(data._replace(fitness=fitness), shown).T))
+        drawn.set_data(np.ma.masked_invalid(folded(then, shown).T))
+    elif not tiled(data):
+        order = np.flatnonzero(np.isfinite(fitness))
+        order = order[np.argsort(fitness[order])]
+        drawn.set_offsets(then.descriptor[order][:, shown])
+        drawn.set_array(fitness[order])
     else:
         drawn.set_array(np.ma.masked_invalid(fitness[taken]))

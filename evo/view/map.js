@@ -24,33 +24,36 @@
     return [found, Math.max(0, -Math.floor(Math.log10(step) + 1e-9))];
   };
 
-  // Marks by the two axes shown; `fixed[k]` is the index to which another axis is held, or null for the best over it.
-  const marking = (data, axes, fixed) => {
-    const d = data.names.length, marks = [];
-    const unit = (x, k) => (x - data.bounds[k][0]) / (data.bounds[k][1] - data.bounds[k][0]);
-    if (data.shape) {
-      const [a, b] = axes, wide = data.shape[a], tall = b === undefined ? 1 : data.shape[b];
+  // Where a cell's middle is along descriptor k, in [0, 1], and whether that is within a slice [low, high).
+  evo.middle = (data, cell, k) => {
+    const [low, high] = data.bounds[k];
+    return data.shape ? (evo.index(data, cell)[k] + 0.5) / data.shape[k] : (data.centroids[cell * data.names.length + k] - low) / (high - low);
+  };
+  evo.within = (at, [low, high]) => (at >= low || low <= 0) && (at < high || high >= 1);
+
+  // Marks by the two axes shown; of another axis k only the slice fixed[k] is, or (null) all. A place has one mark, its
+  // best cell; of a CVT above two descriptors a place is a square of a few cells, unless `every` cell is to have a mark.
+  const marking = (data, axes, fixed, every) => {
+    const d = data.names.length, [a, b] = axes, marks = [], there = [];
+    for (let c = 0; c < data.cells; c++)
+      if (fixed.every((slice, k) => !slice || axes.includes(k) || evo.within(evo.middle(data, c, k), slice))) there.push(c);
+    if (data.shape || (d > 2 && !every)) {
+      const side = Math.min(Math.max(Math.round(Math.sqrt(there.length / 3)), 4), 64);
+      const wide = data.shape ? data.shape[a] : side, tall = b === undefined ? 1 : data.shape ? data.shape[b] : side;
       for (let j = 0; j < tall; j++)
-        for (let i = 0; i < wide; i++) marks.push({ box: [i / wide, j / tall, (i + 1) / wide, (j + 1) / tall], cells: [] });
-      for (let c = 0; c < data.cells; c++) {
-        const at = evo.index(data, c);
-        if (at.every((x, k) => axes.includes(k) || fixed[k] === null || fixed[k] === x))
-          marks[(b === undefined ? 0 : at[b]) * wide + at[a]].cells.push(c);
-      }
-      for (const m of marks) m.middle = [(m.box[0] + m.box[2]) / 2, (m.box[1] + m.box[3]) / 2];
+        for (let i = 0; i < wide; i++) marks.push({ box: [i / wide, j / tall, (i + 1) / wide, (j + 1) / tall], cells: [], middle: [(i + 0.5) / wide, (j + 0.5) / tall] });
+      const place = (c, k, n) => Math.min(Math.max(Math.floor(evo.middle(data, c, k) * n), 0), n - 1);
+      for (const c of there) marks[(b === undefined ? 0 : place(c, b, tall)) * wide + place(c, a, wide)].cells.push(c);
     } else if (d === 1) {
       const order = Array.from({ length: data.cells }, (_, c) => c).sort((x, y) => data.centroids[x] - data.centroids[y]);
-      const middle = order.map((c) => unit(data.centroids[c], 0));
+      const middle = order.map((c) => evo.middle(data, c, 0));
       order.forEach((c, i) => marks.push({ cells: [c], middle: [middle[i], 0.5], box: [
         i ? (middle[i - 1] + middle[i]) / 2 : 0, 0, i + 1 < order.length ? (middle[i] + middle[i + 1]) / 2 : 1, 1] }));
     } else {
       let first = 0;
-      for (let c = 0; c < data.cells; c++) {
-        const middle = axes.map((k) => unit(data.centroids[c * d + k], k));
-        const band = (k) => Math.min(Math.max(Math.floor(unit(data.centroids[c * d + k], k) * evo.bands), 0), evo.bands - 1);
-        if (fixed.some((x, k) => x !== null && !axes.includes(k) && x !== band(k))) continue;
+      for (const c of there) { // corners are those of all cells: there are some of two descriptors alone
         const corners = data.corners && data.corners.subarray(2 * first, 2 * (first += data.counts[c]));
-        marks.push({ cells: [c], middle, corners, flip: axes[0] === 1 });
+        marks.push({ cells: [c], middle: axes.map((k) => evo.middle(data, c, k)), corners, flip: a === 1 });
       }
     }
     return marks;
@@ -64,7 +67,7 @@
 
   evo.map = (canvas, data, view, moved) => {
     const pen = canvas.getContext("2d"), d = data.names.length, profile = d === 1;
-    let axes = profile ? [0] : [0, 1], fixed = data.names.map(() => null), marks = [], path = [], range = [0, 1], dots = () => false;
+    let axes = profile ? [0] : [0, 1], fixed = data.names.map(() => null), every = false, marks = [], path = [], range = [0, 1], dots = () => false;
     let size = [0, 0], request = 0, fitness = null, paint = null, chosen = -1, hovered = -1, kept = -1, colors = null, floor = 0, ceiling = 1;
 
     const plot = () => [LEFT, TOP, size[0] - LEFT - RIGHT, size[1] - TOP - BOTTOM];
@@ -170,6 +173,12 @@
         const color = paint(cell);
         piles.has(color) ? piles.get(color).push(m) : piles.set(color, [m]);
       }
+      if (marks.length && !marks[0].box && !marks[0].corners) { // dots that overlap: the fittest on top
+        const top = new Map([...piles].map(([color, pile]) => [color, Math.max(...pile.map((m) => fitness[m.held]))]));
+        const sorted = [...piles].sort((one, other) => top.get(one[0]) - top.get(other[0]));
+        piles.clear();
+        for (const [color, pile] of sorted) piles.set(color, pile);
+      }
       let seen = 0;
       for (const pile of piles.values()) seen += pile.length;
       const edges = view.zoom > 1 && seen < 600; // near enough to tell cells apart: with their borders
@@ -217,7 +226,7 @@
       return best;
     };
     return {
-      show(settings) { // axes, fixed, fitness, range, paint, dots, path, chosen, hovered, colors: whatever changed
+      show(settings) { // axes, fixed, every, fitness, range, paint, dots, path, chosen, hovered, colors: whatever changed
         ({ fitness, range, paint, dots, path, colors } = { fitness, range, paint, dots, path, colors, ...settings });
         const [low, high] = range;
         floor = low >= 0 ? 0 : low - 0.05 * (high - low || 1);
@@ -226,8 +235,8 @@
         if (settings.chosen !== undefined) chosen = settings.chosen;
         if (settings.hovered !== undefined) hovered = settings.hovered;
         if (settings.axes || settings.fixed || !marks.length) {
-          [axes, fixed] = [settings.axes || axes, settings.fixed || fixed];
-          marks = marking(data, axes, fixed);
+          [axes, fixed, every] = [settings.axes || axes, settings.fixed || fixed, settings.every ?? every];
+          marks = marking(data, axes, fixed, every);
         }
         soon();
       },
@@ -256,5 +265,4 @@
     };
   };
   evo.levels = LEVELS;
-  evo.bands = 5; // slices of a descriptor where there is no grid
 })();

@@ -5,6 +5,7 @@ Axes: `c` cells, `r` arrivals, `n` looks, `m` parameters.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ class Exhibit(NamedTuple):
     members: Int[np.ndarray, "r"] | None = None  # which member of its generation each arrival was, where that is known
     generations: int | None = None  # of the run so far
     emitters: tuple[str, ...] = ()  # their names, by the number that an arrival has
+    undrawn: str = ""  # why none of its elites can be filmed, where that is so
 
 
 def archive_page(exhibits: ArchiveData | Exhibit | Sequence[Exhibit], path: str | Path, live: bool = False) -> Path:
@@ -63,16 +65,25 @@ def page(exhibits: ArchiveData | Exhibit | Sequence[Exhibit], live: bool = False
     while True:
         filled = {"title": title, "runs": runs, "live": live, "size": "00.0 MB", "leftOut": left_out}
         text = embed.template("archive.html", title, filled, live)
-        held = [run for run in runs if run["episodes"]]
-        if len(text) <= LIMIT or not held:
+        if len(text) <= LIMIT or not any(run["episodes"] for run in runs):
             return text.replace('"size":"00.0 MB"', f'"size":"{len(text) / 1e6:.1f} MB"', 1)
-        held[-1]["episodes"].popitem()
-        left_out += 1
+        left_out += _shortened(runs, len(text) - LIMIT)
+
+
+def _shortened(runs: list[dict[str, Any]], excess: int) -> int:
+    """Leave out episodes of about so many bytes, the last first and of each run in turn; how many they were."""
+    count = 0
+    while excess > 0 and (held := [run for run in runs if run["episodes"]]):
+        longest = max(held, key=lambda run: len(run["episodes"]))
+        _, episode = longest["episodes"].popitem()
+        excess -= len(json.dumps(episode))
+        count += 1
+    return count
 
 
 def content(exhibit: Exhibit, live: bool = False) -> dict[str, Any]:
     """One archive for the page (story.js); all of its past where the page is `live`, for what comes refers to it."""
-    data = exhibit.data
+    data, episodes = exhibit.data, {str(int(cell)): embed.episode(shown) for cell, shown in exhibit.episodes.items()}
     return {
         "title": exhibit.title,
         "summary": summary(data),
@@ -84,9 +95,11 @@ def content(exhibit: Exhibit, live: bool = False) -> dict[str, Any]:
         "past": past(data, exhibit.members, 0, live),
         "generations": exhibit.generations,
         "emitters": [str(name) for name in exhibit.emitters],
-        "episodes": {str(int(cell)): embed.episode(shown) for cell, shown in exhibit.episodes.items()},
+        "undrawn": exhibit.undrawn,
+        "shapes": embed.shared(episodes),
+        "episodes": episodes,
         "scores": {str(int(cell)): _some(scores, 1000) for cell, scores in exhibit.scores.items()},
-        "numbers": {str(int(cell)): _some(numbers, NUMBERS) for cell, numbers in exhibit.numbers.items()},
+        "numbers": _numbers(exhibit.numbers),
     }
 
 
@@ -157,6 +170,18 @@ def _column(name: str, column: np.ndarray) -> dict[str, Any]:
         return {"name": name, "values": embed.array(column.astype(np.float32))}
     labels, codes = np.unique(column.astype(str), return_inverse=True)
     return {"name": name, "values": embed.array(codes.astype(np.float32)), "labels": labels.tolist()}
+
+
+def _numbers(numbers: Mapping[int, np.ndarray]) -> dict[str, Any] | None:
+    """The first parameters of these cells' elites, a row a cell."""
+    if not numbers:
+        return None
+    rows = np.array([np.asarray(row, float).ravel()[:NUMBERS] for row in numbers.values()])
+    return {
+        "cells": embed.array(np.array(list(numbers), np.int32)),
+        "wide": rows.shape[1],
+        "values": embed.quantised(rows),
+    }
 
 
 def _some(numbers: np.ndarray, most: int) -> list[float | None]:

@@ -11,8 +11,9 @@
     let rows = decode(run.past), columns = [], tenants = null, time = 0, generations = 1;
     const story = { run, d, known: run.past.known };
 
-    const several = run.past.known && run.emitters.length > 1; // then rows say who made an elite, at any time
-    const own = (c) => (c.name === "generation" && story.known) || (c.name === "emitter" && several);
+    const made = run.past.known && run.emitters.length > 0; // then rows say who made an elite, at any time
+    const several = made && run.emitters.length > 1;
+    const own = (c) => (c.name === "generation" && story.known) || (c.name === "emitter" && made);
     const read = (list) => { columns = list.map((c) => ({ ...c, values: evo.array(c.values) })).filter((c) => !own(c)); };
     const last = () => { generations = Math.max(run.generations || 0, (rows.generation[rows.generation.length - 1] ?? 0) + 1); };
 
@@ -72,7 +73,7 @@
     ];
     story.says = (row) => {
       const cell = rows.cell[row], told = columns.filter((c) => c.name === "visits" || story.final(row));
-      return [...(several ? [["emitter", run.emitters[rows.emitter[row]] ?? "–"]] : []),
+      return [...(made ? [["emitter", run.emitters[rows.emitter[row]] ?? "–"]] : []),
         ...told.map((c) => [c.name, c.labels ? c.labels[c.values[cell]] : evo.number(c.values[cell])])];
     };
     story.value = (name, cell) => columns.find((c) => c.name === name)?.values[cell] ?? NaN;
