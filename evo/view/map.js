@@ -38,7 +38,8 @@
     for (let c = 0; c < data.cells; c++)
       if (fixed.every((slice, k) => !slice || axes.includes(k) || evo.within(evo.middle(data, c, k), slice))) there.push(c);
     if (data.shape || (d > 2 && !every)) {
-      const side = Math.min(Math.max(Math.round(Math.sqrt(there.length / 3)), 4), 64);
+      const share = fixed.reduce((all, slice) => (slice ? all * (slice[1] - slice[0]) : all), 1); // the same wherever slices are
+      const side = Math.min(Math.max(Math.round(Math.sqrt((data.cells * share) / 3)), 5), 64);
       const wide = data.shape ? data.shape[a] : side, tall = b === undefined ? 1 : data.shape ? data.shape[b] : side;
       for (let j = 0; j < tall; j++)
         for (let i = 0; i < wide; i++) marks.push({ box: [i / wide, j / tall, (i + 1) / wide, (j + 1) / tall], cells: [], middle: [(i + 0.5) / wide, (j + 0.5) / tall] });
