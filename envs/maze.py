@@ -6,6 +6,7 @@ Axes: `w` walls, `s` range sensors, `t` steps. Lengths are the paper's units, an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -119,15 +120,22 @@ class Maze:
 
     def scene(self, params, state, key):
         """The episode from above: the walls, the goal, the robot, and dots where it passed."""
-        place, heading = jax.jit(self._track)(params)
+        place, heading = _program(self)(params)
         return film(np.asarray(place), np.asarray(heading))
 
-    def _track(self, params):
+
+@lru_cache(maxsize=8)
+def _program(task: Maze) -> Any:
+    """parameters -> where the robot is after each step and which way it looks, as one compiled program a task."""
+
+    def track(params):
         def frame(now, _):
-            after = self.step(params, now)
+            after = task.step(params, now)
             return after, (after[0].place, after[0].heading)
 
-        return jax.lax.scan(frame, self.born(params), length=self.steps)[1]
+        return jax.lax.scan(frame, task.born(params), length=task.steps)[1]
+
+    return jax.jit(track)
 
 
 def hits(place: Float[Array, "2"]) -> Bool[Array, ""]:
