@@ -60,6 +60,24 @@ def test_insert_golden():
     assert best(archive) == 1
 
 
+def test_thresholds_anneal_golden():
+    """t <- (1 - a)^k t + (1 - (1 - a)^k) m: newcomers compete with the threshold, only the best ever stays."""
+    grid = Grid((2,), ((0.0, 1.0),), learning_rate=0.5, threshold_min=-4.0)
+    place = [[0.1]] * 3
+    archive, done = insert(grid, nobody(grid), *newcomers([0, 2, -5], place))
+    assert_array_equal(done.status, [2, 2, 0])
+    assert_array_equal(done.improvement, [4, 6, -1])
+    assert_array_equal(done.accepted, [0, 1, 0])
+    assert_array_equal(archive.threshold, [-0.25, -4])  # two of mean 1: -4 / 4 + 3 / 4
+    archive, done = insert(grid, archive, *newcomers([1, -1, NAN], place))
+    assert_array_equal(done.status, [1, 0, 0])
+    assert_array_equal(done.improvement, [1.25, -0.75, -INF])
+    assert not done.accepted.any()  # fitter than the threshold, not than the elite
+    assert_array_equal(archive.threshold, [0.375, -4])
+    assert_array_equal(archive.fitness, [2, -INF])
+    assert_array_equal(archive.rows["id"], [1, -7])
+
+
 def slow_insert(grid, archive, fitness, descriptor, rows):
     """One newcomer after another, in plain Python."""
     fit, desc, kept = (np.array(x) for x in (archive.fitness, archive.descriptor, archive.rows))
