@@ -97,8 +97,8 @@ class QES:
         count = float(sum(x.size for x in moved))
         info = {
             "sigma": at(self.sigma, state.generation),
-            "stepped": sum(x.sum(dtype=jnp.float32) for x in moved) / count,
-            "residual": jnp.sqrt(sum((after[path].astype(jnp.float32) ** 2).sum() for path in wide) / count),
+            "stepped": jnp.stack([x.sum(dtype=jnp.float32) for x in moved]).sum() / count,
+            "residual": jnp.sqrt(jnp.stack([(after[p].astype(jnp.float32) ** 2).sum() for p in wide]).sum() / count),
         }
         center = jax.tree_util.tree_map_with_path(lambda path, x: after.get(path_of(path), x), state.center)
         return QESState(center, state.generation + 1), info

@@ -224,7 +224,6 @@ def test_a_sample_is_the_answer():
     prompt = task.questions.all()[0].prompt
     _, said = task.answered(params, jnp.arange(1), KEY)
     want = bytes(int(t) for t in said.tokens[0] if t).decode()
-    assert task.sample(params, prompt, 4, 0.0, KEY) == want
     assert task.sample(params, prompt, 200, 0.0, KEY).startswith(want)  # of which 26 or so fit the context
     with pytest.raises(ValueError, match=r"33 tokens .* Shorten the prompts"):
         task.sample(params, "1" * 33, 4, 0.0, KEY)

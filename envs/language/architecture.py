@@ -20,8 +20,10 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
 }
-NUMBERS = ("vocab_size", "hidden_size", "n_embd", "num_hidden_layers", "n_layer", "num_attention_heads", "n_head")
-NUMBERS += ("num_key_value_heads", "head_dim", "intermediate_size", "max_position_embeddings", "n_positions")
+NUMBERS = (
+    *("vocab_size", "hidden_size", "n_embd", "num_hidden_layers", "n_layer", "num_attention_heads", "n_head"),
+    *("num_key_value_heads", "head_dim", "intermediate_size", "max_position_embeddings", "n_positions"),
+)
 
 
 def architecture(config: Config) -> Decoder | RWKV7:
