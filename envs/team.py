@@ -108,8 +108,10 @@ class Team:
 def team(make: Callable[[], Any], rules: Rules, count: int, workers: int) -> Team:
     """`count` rows and `workers` processes. `make` is pickled, so what it makes is importable."""
     memory = multiprocessing.get_context("spawn").RawArray("B", _size(rules, count, workers))
+    shared = laid_out(memory, rules, count, workers)
+    shared.now[:, 0] = -1  # nobody is stepping anything, however long they take to come up
     staff = [hired(make, rules, memory, i, workers, count) for i in range(workers)]
-    return Team(make, rules, memory, laid_out(memory, rules, count, workers), staff, [0] * workers, count)
+    return Team(make, rules, memory, shared, staff, [0] * workers, count)
 
 
 def hired(make: Callable[[], Any], rules: Rules, memory: Any, i: int, workers: int, count: int) -> tuple[Any, Any]:

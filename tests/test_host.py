@@ -134,6 +134,7 @@ def test_a_worker_that_is_slow_to_come_up_is_not_taken_for_one_that_hangs():
     task = replace(KINDS["recurrent"], env="drift:Drift-v0", time_limit=0.01)
     rules = task.open(Host(Gaussian(), Runtime())).rules
     with closing(team(task.world.make, rules, 1, 1)) as worlds:
+        assert worlds.shared.now[0, 0] == -1
         worlds.begin([0], [3], True)
         worlds.shared.now[0] = 0, -1e6  # as if it had been stepping for long
         worlds.staff[0][0].kill()
