@@ -16,7 +16,7 @@ FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # XLA's name for what that lib
 NONE = ""
 
 
-def options() -> dict[str, str]:
+def options() -> dict[str, str | bool]:
     """For `jax.jit(..., compiler_options=options())` of programs that run a user's task, none within another.
 
     Nothing where the default device isn't a CPU, or where `XLA_FLAGS` says what the library is to be given. What runs
