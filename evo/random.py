@@ -20,9 +20,7 @@ from jaxtyping import Array, Int, Key, UInt32
 
 Law = Literal["normal", "bytes4", "sign"]
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
-FIRST = np.array(
-    [True, False]
-)  # computed in a program, it leaves loops once for every hash, which no longer look alike
+FIRST = np.array([True, False])  # a constant: made in a program, it keeps equal hashes from looking equal
 ROUNDS = 13  # of noise
 ALIKE = 32  # words up to which hashing some for nothing is cheaper than another hash
 NORMAL = (  # sqrt(2) erfinv(u) / u as a polynomial of -log(1 - u^2) / 8 - 1, of least relative error (Chebyshev points)
