@@ -20,6 +20,7 @@ from jaxtyping import Array, Int, Key, UInt32
 
 Law = Literal["normal", "bytes4", "sign"]
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+FIRST = np.array([True, False])  # a constant: made in a program, it keeps equal hashes from looking equal
 ROUNDS = 13  # of noise
 ALIKE = 32  # words up to which hashing some for nothing is cheaper than another hash
 NORMAL = (  # sqrt(2) erfinv(u) / u as a polynomial of -log(1 - u^2) / 8 - 1, of least relative error (Chebyshev points)
@@ -51,7 +52,7 @@ def fold_in(key: Key[Array, ""], number: int | Int[Array, ""]) -> Key[Array, ""]
     """`jax.random.fold_in`, bit for bit, in a straight line: the block of the counter (0, number)."""
     number = jnp.asarray(number).astype(jnp.uint32)
     first, second = threefry(jax.random.key_data(key), jnp.zeros_like(number), number)
-    return jax.random.wrap_key_data(jnp.where(jnp.arange(2) == 0, first, second))  # `stack` would hash in two loops
+    return jax.random.wrap_key_data(jnp.where(FIRST, first, second))  # `stack` would hash in two loops
 
 
 @partial(jax.jit, static_argnums=1)
