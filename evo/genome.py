@@ -5,11 +5,14 @@ Axes: `n` members, `u` rows of keys and `f` rows of parents (each divides n), `k
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
+
+from evo.random import fold_in
 
 
 class Genome(NamedTuple):
@@ -49,6 +52,14 @@ def member(genome: Genome, index: int | Array) -> Genome:
 def concatenate(*genomes: Genome) -> Genome:
     """One population made of several."""
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), *[expand(g) for g in genomes])
+
+
+def around(key: Key[Array, ""], n: int, scale: Float[Array, ""], paired: bool = True) -> Genome:
+    """n members around the one centre, a gene each; `paired`: members 2i and 2i + 1 share a key and differ in sign."""
+    shared = 2 if paired else 1
+    keys = jax.vmap(partial(fold_in, key))(jnp.arange(n // shared))
+    sign = jnp.where(jnp.arange(n) % shared == 1, -1.0, 1.0)
+    return Genome(keys[:, None], (scale * sign)[:, None])
 
 
 def dense_rows(n: int, dtype=jnp.float32) -> Genome:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,10 +14,9 @@ from jaxtyping import Array, Float, Int
 
 from evo.ascent import PLAIN, joined, live, merged, optimizer, parted, total
 from evo.express import ByPath, Plan
-from evo.genome import Genome
+from evo.genome import Genome, around
 from evo.leaf import path_of
 from evo.noise import Gaussian, LowRank, Noise
-from evo.random import fold_in
 from evo.schedule import Schedule, at
 from evo.shaping import SHAPINGS
 from evo.task import Params
@@ -101,12 +99,8 @@ class ES:
         return ESState(center, like, self._optimizer().init(self._flat(center)), jnp.zeros((), jnp.int32))
 
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:
-        index = jnp.arange(self.population)
-        shared = 2 if self.pairs else 1
-        keys = jax.vmap(partial(fold_in, key))(jnp.arange(self.population // shared))
-        sign = jnp.where(index % shared == 1, -1.0, 1.0)
-        scale = at(self.sigma, state.generation) * sign
-        return Genome(keys[:, None], scale[:, None]), self._trial(index)
+        sigma = at(self.sigma, state.generation)
+        return around(key, self.population, sigma, self.pairs), self._trial(jnp.arange(self.population))
 
     def bases(self, state) -> Params:
         def cast(x, like):

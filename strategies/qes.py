@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -12,10 +11,9 @@ from jaxtyping import Array, Int
 
 from evo.ascent import live, merged
 from evo.express import ByPath, Plan
-from evo.genome import Genome
+from evo.genome import Genome, around
 from evo.leaf import path_of
 from evo.noise import Frozen, LowRank, Noise
-from evo.random import fold_in
 from evo.schedule import Schedule, at
 from evo.shaping import SHAPINGS
 from evo.task import Params
@@ -71,9 +69,8 @@ class QES:
 
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:
         index = jnp.arange(self.population)
-        keys = jax.vmap(partial(fold_in, key))(jnp.arange(self.population // 2))
-        scale = at(self.sigma, state.generation) * jnp.where(index % 2 == 1, -1.0, 1.0)
-        return Genome(keys[:, None], scale[:, None]), index * 0 if self.share_luck else index // 2
+        genome = around(key, self.population, at(self.sigma, state.generation))
+        return genome, index * 0 if self.share_luck else index // 2
 
     def bases(self, state) -> Params:
         still = {path: jnp.zeros_like(x) for path, x in live(self.noise, state.center).items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,9 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from evo.ascent import live, merged
 from evo.express import ByPath, Plan, matches
-from evo.genome import Genome
+from evo.genome import Genome, around
 from evo.noise import Frozen, Gaussian, Noise
-from evo.random import fold_in
 from evo.schedule import Schedule, at
 from evo.task import Params
 
@@ -60,9 +58,8 @@ class QZO:
 
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:
         index = jnp.arange(self.population)
-        keys = jax.vmap(partial(fold_in, key))(jnp.arange(self.population // 2))
-        scale = at(self.epsilon, state.generation) * jnp.where(index % 2 == 1, -1.0, 1.0)
-        return Genome(keys[:, None], scale[:, None]), index * 0 if self.share_luck else index // 2
+        genome = around(key, self.population, at(self.epsilon, state.generation))
+        return genome, index * 0 if self.share_luck else index // 2
 
     def bases(self, state) -> Params:
         return state.center
