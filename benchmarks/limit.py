@@ -2,7 +2,9 @@
 
 MLPs of 3 d x d layers; forward (noise included), update, and whole generation, each as a ratio to `x @ W` with shared
 weights on the same rows in the same round. Then rollouts of a 3 x 256 policy on CartPole and Pendulum, compile time,
-and peers: low-rank noise from jax.random (and factors given, for free), and Open_ES of evosax.
+and peers: low-rank noise from jax.random (and factors given, for free), and Open_ES of evosax. Where members have one
+row, also with members in bfloat16 (`compute`), against the same limit in float32. Programs keep the memory that they
+free, as under the command `evo`.
 
     python benchmarks/limit.py [--quick] [--json FILE]
 """
@@ -18,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from measure import Row, arguments, interleaved, show
 
-from evo.compiler import options
+from evo.compiler import keep_memory, options
 from evo.engine import luck, settle
 from evo.noise import LowRank
 from evo.runtime import Runtime, temporaries
@@ -55,8 +57,8 @@ def shared(params, x):
 
 def build(program, *args, plain: bool = False):
     """A compiled program with its arguments, as a call; `plain` as JAX compiles, else as the engine does."""
-    compiled = jax.jit(program).lower(*args).compile(compiler_options=None if plain else options())
-    return partial(compiled, *args)
+    traced = jax.jit(program).trace(*args)
+    return partial(traced.lower().compile(compiler_options=None if plain else options(traced.jaxpr.jaxpr)), *args)
 
 
 def going(step, state):
@@ -79,8 +81,9 @@ def generation(strategy: ES, task, state, inputs):
 
     ask = jax.jit(lambda state, key: strategy.ask(key, state)[0]).lower(state, key).compile()
     genome = ask(state, key)
-    lowered = jax.jit(judge).lower(state, genome, inputs)
-    judged = lowered.compile(compiler_options=options())
+    traced = jax.jit(judge).trace(state, genome, inputs)
+    lowered = traced.lower()
+    judged = lowered.compile(compiler_options=options(traced.jaxpr.jaxpr))
     tell = jax.jit(partial(strategy.tell, Runtime()), donate_argnums=0).lower(state, genome, lowered.out_info).compile()
 
     def step(state):
@@ -180,6 +183,10 @@ def layers(case: Case, rounds: int) -> list[Row]:
     params, x = weights(width), jax.random.normal(jax.random.key(9), (n, rows, width))
     limit = build(shared, params, x, plain=True), build(shared, params, x)
     programs = parts(ES(n, noise=LowRank(rank)), task, params, x)
+    if rows == rank == 1:
+        half = parts(ES(n, noise=LowRank(), compute="bfloat16"), task, params, x.astype(jnp.bfloat16))
+        programs |= {f"{part}, bfloat16": half[part] for part in ("forward", "generation")}
+        programs["shared, bfloat16"] = build(shared, *jax.tree.map(lambda x: x.astype(jnp.bfloat16), (params, x)))
     name = f"d={width} n={n} rows={rows} rank={rank}"
     memory = temporaries(programs["forward"].func) / 2**20
     return [*compare(name, limit, programs, rounds), Row(f"{name}: forward", memory, "MiB")]
@@ -218,6 +225,7 @@ def rollouts(world: str, n: int, steps: int, rounds: int) -> list[Row]:
 
 def main():
     args = arguments(__doc__.splitlines()[0])
+    keep_memory()
     rounds, table = 7 if args.quick else 9, []
     for case in QUICK if args.quick else FULL:
         table += layers(case, rounds)

@@ -23,6 +23,7 @@ from evo.commands.look import Plot, Render
 from evo.commands.rebuild import Export, Replay
 from evo.commands.sample import Sample
 from evo.commands.train import Run
+from evo.compiler import keep_memory
 from evo.registry import nearest
 
 COMMANDS: dict[str, Any] = {
@@ -41,6 +42,7 @@ ABOUT = "Evolution strategies, genetic algorithms and quality diversity on one p
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; a user's mistake is a sentence on stderr, never a traceback."""
+    keep_memory()
     jax.config.update("jax_traceback_filtering", "off")  # `ours` needs to see where an error was raised
     try:
         return parse(list(sys.argv[1:] if argv is None else argv))(Console())

@@ -3,24 +3,53 @@
 On CPUs jaxlib 0.10.2 to 0.11.2 hand a product and the sum over it to one kernel of YNNPACK. Where the product's right
 operand is one number throughout, the kernel reads memory that isn't the operand's: `(x @ jnp.ones((32, 24))).sum(1)` is
 anything, infinity included. With 0.10.2 a kernel over more than 32,768 rows also gets the last of them wrong
-(jax-ml/jax#39103).
+(jax-ml/jax#39103). Single products it gets right, and those in half precision in half the time, so they stay.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.extend.core import jaxprs_in_params
 
 FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # XLA's name for what that library is given
-NONE = ""
+NONE, PRODUCTS = "", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+MMAP_THRESHOLD, TRIM_THRESHOLD, KEPT = -3, -1, 1 << 30  # glibc's options of `mallopt`, and bytes
 
 
-def options() -> dict[str, str | bool]:
+def options(jaxpr: Any = None) -> dict[str, str | bool]:
     """For `jax.jit(..., compiler_options=options())` of programs that run a user's task, none within another.
 
     Nothing where the default device isn't a CPU, or where `XLA_FLAGS` says what the library is to be given. What runs
-    no task is compiled as JAX does: long sums take ten times as long without the library.
+    no task is compiled as JAX does: long sums take ten times as long without the library. With the program's `jaxpr`,
+    the library gets the products of one that has some in bfloat16.
     """
     said = FUSIONS in os.environ.get("XLA_FLAGS", "")
-    return {} if said or jax.default_backend() != "cpu" else {FUSIONS: NONE}
+    if said or jax.default_backend() != "cpu":
+        return {}
+    return {FUSIONS: PRODUCTS if jaxpr is not None and halves(jaxpr) else NONE}
+
+
+def halves(jaxpr: Any) -> bool:
+    """Whether there is a product of two arrays in bfloat16, at any depth."""
+    return any(
+        all(x.aval.dtype == jnp.bfloat16 for x in eqn.invars)
+        if eqn.primitive.name == "dot_general"
+        else any(map(halves, jaxprs_in_params(eqn.params)))
+        for eqn in jaxpr.eqns
+    )
+
+
+def keep_memory() -> bool:
+    """Have the C library keep up to 1 GiB that programs have freed, for their next call. False where it can't be asked.
+
+    Else glibc gives blocks above 32 MiB back at once, and the next generation's temporaries are fresh pages, at 0.4
+    CPU ms a MiB: a third of a generation at 40 MiB (docs/performance.md). It concerns the whole process, so it is for
+    the program to call, not for a library; the command `evo` does.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all([mallopt(option, KEPT) == 1 for option in (MMAP_THRESHOLD, TRIM_THRESHOLD)])

@@ -37,7 +37,7 @@ class Noise(Protocol):
         ...
 
     def total(self, keys: Key[Array, "i"], weights: Float[Array, "i"], shape: tuple[int, ...], dtype) -> Array:
-        """sum_i w_i E_i, without the E_i."""
+        """sum_i w_i E_i, without the E_i: factors and weights in `dtype`, added up in float32 or wider."""
         ...
 
 
@@ -103,9 +103,9 @@ class LowRank:
         def block(keys, weights):
             a, b = jax.vmap(lambda key: self.factors(key, shape, dtype))(keys)
             a = a * weights.astype(dtype).reshape((-1,) + (1,) * (a.ndim - 1))
-            return jnp.einsum("i...mr,i...nr->...mn", a, b)
+            return jnp.einsum("i...mr,i...nr->...mn", a, b, preferred_element_type=wide(dtype))
 
-        return accumulate(block, keys, weights, self.rank * (m + n) * math.prod(stack), shape, dtype)
+        return accumulate(block, keys, weights, self.rank * (m + n) * math.prod(stack), shape, wide(dtype))
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,11 @@ def thin(shape: tuple[int, ...], rank: int) -> bool:
     return len(shape) >= 2 and rank * (shape[-2] + shape[-1]) < shape[-2] * shape[-1]
 
 
+def wide(dtype):
+    """What numbers of this kind are added up in."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+
+
 def sizes_of(shape: tuple[int, ...], rank: int) -> list[int]:
     """How many numbers each factor of this rank has."""
     *stack, m, n = shape
@@ -138,9 +143,9 @@ def _dense_total(noise: Noise, keys, weights, shape, dtype):
 
     def block(keys, weights):
         rows = jax.vmap(lambda key: noise.dense(key, shape, dtype))(keys)
-        return jnp.tensordot(weights.astype(dtype), rows, 1)
+        return jnp.tensordot(weights.astype(dtype), rows, 1, preferred_element_type=wide(dtype))
 
-    return accumulate(block, keys, weights, math.prod(shape), shape, dtype)
+    return accumulate(block, keys, weights, math.prod(shape), shape, wide(dtype))
 
 
 def accumulate(block, keys, weights, numbers: int, shape, dtype):

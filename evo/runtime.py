@@ -135,7 +135,8 @@ class Runtime:
         while True:
             where = None if self.mesh is None else self.everywhere
             jitted = jax.jit(program(runtime), in_shardings=where, out_shardings=where, donate_argnums=donate)
-            compiled = jitted.lower(*args).compile(compiler_options=options())
+            traced = jitted.trace(*args)
+            compiled = traced.lower().compile(compiler_options=options(traced.jaxpr.jaxpr))
             needs = temporaries(compiled)
             if self.chunk or chunk == 1 or needs <= limit:
                 return runtime, compiled

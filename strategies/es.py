@@ -119,18 +119,18 @@ class ES:
         decay = at(self.lr, state.generation) * self.weight_decay
         updates = jax.tree.map(lambda u, x: u - decay * x, updates, center)
         moved = optax.apply_updates(center, updates)
-        own = self._live(state.center)
-        moved = parted(moved, own) if self.optimizer in PLAIN else moved
-        after = ESState(merged(self.noise, state.center, moved), state.like, optimizer, state.generation + 1)
+        after = ESState(self._whole(state, moved), state.like, optimizer, state.generation + 1)
+        # told back from the step: to read the old centre while the new one takes its place, XLA copies it
+        before = after._replace(center=self._whole(state, jax.tree.map(jnp.subtract, moved, updates)))
         info = {
             "sigma": at(self.sigma, state.generation),
             "update_norm": norm(updates),
-            "center_norm": norm(center),
+            "center_norm": norm(moved),
             "half_cosine": cosine(*halves),
+            "changed": changed(self._live(self.bases(before)), self._live(self.bases(after))),
             "ties": ties(evaluation.fitness),
         }
         info["update_ratio"] = info["update_norm"] / jnp.maximum(info["center_norm"], 1e-30)
-        info["changed"] = changed(self._live(self.bases(state)), self._live(self.bases(after)))
         return after, info
 
     def solution(self, state) -> Params:
@@ -150,7 +150,7 @@ class ES:
         scale = genome.scale.reshape(rows, shared, -1)[index].reshape(2, half * shared, -1)
 
         def total(key, scale, weights):
-            return runtime.sum(self.noise, state.center, Genome(key, scale), weights)
+            return runtime.sum(self.noise, self.bases(state), Genome(key, scale), weights)
 
         both = self._live(jax.vmap(total)(genome.key[index].reshape(2, half, -1), scale, weights))
         return [{path: x[i] for path, x in both.items()} for i in (0, 1)]
@@ -167,6 +167,11 @@ class ES:
 
     def _flat(self, tree: Params) -> dict[str, Array]:
         return self._joined(self._live(tree))
+
+    def _whole(self, state: ESState, flat: dict[str, Array]) -> Params:
+        """The inverse of `_flat`: a centre with these numbers in it."""
+        own = parted(flat, self._live(state.center)) if self.optimizer in PLAIN else flat
+        return merged(self.noise, state.center, own)
 
 
 @dataclass(frozen=True)
@@ -189,8 +194,13 @@ def norm(tree: dict[str, Array]) -> Float[Array, ""]:
 def cosine(a: dict[str, Array], b: dict[str, Array]) -> Float[Array, ""]:
     """Cosine between two gradients; 0 where either is 0."""
     a, b = joined(a), joined(b)
-    dot = sum(total(a[path] * b[path]) for path in a)
-    return dot / jnp.maximum(norm(a) * norm(b), 1e-30)
+    gram = sum(products(jnp.stack([a[path], b[path]])) for path in a)
+    return gram[0, 1] / jnp.maximum(jnp.sqrt(gram[0, 0]) * jnp.sqrt(gram[1, 1]), 1e-30)
+
+
+def products(pair: Float[Array, "2 ..."]) -> Float[Array, "2 2"]:
+    """The dot products of two arrays with each other and themselves, in one pass over both."""
+    return (pair[:, None] * pair[None]).sum(tuple(range(2, pair.ndim + 1)))
 
 
 def changed(before: dict[str, Array], after: dict[str, Array]) -> Float[Array, ""]:

@@ -37,6 +37,9 @@ def test_total_is_the_weighted_sum(noise, shape, numbers, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", numbers)
     slow = sum(w * noise.dense(k, shape, jnp.float32) for k, w in zip(KEYS, WEIGHTS, strict=True))
     assert_allclose(noise.total(KEYS, WEIGHTS, shape, jnp.float32), slow, rtol=1e-4, atol=1e-5)
+    half = noise.total(KEYS, WEIGHTS, shape, jnp.bfloat16)  # factors are rounded, sums aren't
+    assert half.dtype == jnp.float32 or isinstance(noise, Frozen)
+    assert_allclose(half, slow, atol=0.02 * float(jnp.abs(WEIGHTS).sum()))
 
 
 @pytest.mark.parametrize("noise", [Gaussian(), LowRank(1, "normal"), LowRank(4, "sign")], ids=repr)
