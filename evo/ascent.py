@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,21 @@ def optimizer(name: str, lr: float | Schedule, options: Options) -> optax.Gradie
         return make(learning_rate=lambda step: at(lr, step), **dict(options))
     except TypeError as error:
         raise ValueError(f"`optimizer_options`: {error}.") from None
+
+
+def masters(params: Params) -> Params:
+    """The parameters as a search moves them: floats in float32, whatever the model's own dtype."""
+    return jax.tree.map(lambda x: x.astype(jnp.float32) if floating(x) else x, jax.tree.map(jnp.asarray, params))
+
+
+def cast(params: Params, like: Params) -> Params:
+    """The parameters in the dtypes of `like`."""
+    return jax.tree.map(lambda x, own: x.astype(own.dtype), params, like)
+
+
+def floating(x: Any) -> bool:
+    """Whether an array or a number is of floats, of any precision."""
+    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
 
 
 def live(noise: Noise | ByPath | Plan, tree: Params) -> dict[str, Array]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from evo.ascent import PLAIN, joined, live, merged, optimizer, parted, total
+from evo.ascent import PLAIN, cast, floating, joined, live, masters, merged, optimizer, parted, total
 from evo.express import ByPath, Plan
 from evo.genome import Genome, around
 from evo.leaf import path_of
@@ -95,7 +95,7 @@ class ES:
 
     def init(self, key, params) -> ESState:
         like = jax.tree.map(lambda x: jnp.zeros((0,), jnp.result_type(x)), params)
-        center = jax.tree.map(lambda x: x.astype(jnp.float32) if _floating(x) else x, jax.tree.map(jnp.asarray, params))
+        center = masters(params)
         return ESState(center, like, self._optimizer().init(self._flat(center)), jnp.zeros((), jnp.int32))
 
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:
@@ -103,10 +103,10 @@ class ES:
         return around(key, self.population, sigma, self.pairs), self._trial(jnp.arange(self.population))
 
     def bases(self, state) -> Params:
-        def cast(x, like):
-            return x.astype(self.compute if self.compute and _floating(like) else like.dtype)
+        def own(x, like):
+            return x.astype(self.compute if self.compute and floating(like) else like.dtype)
 
-        return jax.tree.map(cast, state.center, state.like)
+        return jax.tree.map(own, state.center, state.like)
 
     def tell(self, runtime, state, genome, evaluation) -> tuple[ESState, dict[str, Array]]:
         weights = SHAPINGS[self.shaping](evaluation.fitness, self.group)
@@ -134,7 +134,7 @@ class ES:
         return after, info
 
     def solution(self, state) -> Params:
-        return jax.tree.map(lambda x, like: x.astype(like.dtype), state.center, state.like)
+        return cast(state.center, state.like)
 
     def _trial(self, index):
         if self.group:
@@ -220,10 +220,6 @@ def ties(fitness: Float[Array, "n"]) -> Float[Array, ""]:
 def sizes(params: Params, compute: str | None) -> dict[str, float]:
     """The smallest sigma that half precision resolves, of every matrix that is computed in it."""
     named = [(path_of(path), jnp.asarray(x)) for path, x in jax.tree_util.tree_leaves_with_path(params)]
-    bits = {path: jnp.finfo(compute or x.dtype).nmant + 1 for path, x in named if _floating(x) and x.ndim > 1}
+    bits = {path: jnp.finfo(compute or x.dtype).nmant + 1 for path, x in named if floating(x) and x.ndim > 1}
     half = {path: x.astype(jnp.float32) for path, x in named if bits.get(path, 24) < 24}
     return {path: float(jnp.sqrt((x**2).mean())) * 2.0 ** -bits[path] for path, x in half.items()}
-
-
-def _floating(x) -> bool:
-    return jnp.issubdtype(jnp.result_type(x), jnp.floating)

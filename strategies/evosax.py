@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from evo.ascent import cast
 from evo.express import ByPath, Plan
 from evo.genome import Genome, dense_rows
 from evo.noise import Frozen, Noise
@@ -124,7 +125,7 @@ class Evosax:
         flat = state.inner.mean if distribution else state.inner.best_solution
         flat = flat[jnp.argmin(state.inner.best_fitness)] if flat.ndim == 2 else flat
         with _lenient():
-            return algorithm._unravel_solution(flat)
+            return cast(algorithm._unravel_solution(flat), state.rows)
 
     @property
     def _several(self) -> bool:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from evo.ascent import live, merged, optimizer
+from evo.ascent import cast, live, masters, merged, optimizer
 from evo.express import ByPath, Plan, express_dense
 from evo.genome import Genome
 from evo.lineage import fittest
@@ -33,7 +33,7 @@ WEIGHT = {"ns": 1.0, "nsr": 0.5, "nsra": 0.0}  # of novelty, at first
 class State(NamedTuple):
     """The meta-population, the behaviours to differ from, and the fittest individual so far."""
 
-    centers: Params  # leaves [c, ...]
+    centers: Params  # leaves [c, ...], floats in float32
     optimizer: Any  # leaves [c, ...]: each centre has its own
     seen: Seen
     moved: Int[Array, ""]  # the centre that moved last, whose behaviour is to be admitted; -1: all of them, at first
@@ -95,7 +95,7 @@ class NoveltyES:
         params = jax.tree.map(jnp.asarray, params)
         keys = jax.vmap(partial(fold_in, key))(jnp.arange(self.centers))
         around = Genome(keys[:, None], jnp.full((self.centers, 1), self.spread).at[0].set(0.0))
-        centers = jax.lax.map(lambda g: express_dense(self.noise, params, g), around)
+        centers = jax.lax.map(lambda g: express_dense(self.noise, masters(params), g), around)
         ascent = jax.vmap(lambda center: self._ascent().init(live(self.noise, center)))(centers)
         zero = jnp.int32(0)
         seen, weight = unseen(self.capacity, self.descriptors), jnp.float32(WEIGHT[self.mode])
@@ -122,8 +122,8 @@ class NoveltyES:
         return Genome(keys[:, None], scale[:, None], center.astype(jnp.int32)[None, None]), trial
 
     def bases(self, state: State) -> Params:
-        """The centres."""
-        return state.centers
+        """The centres, in the model's own dtypes."""
+        return cast(state.centers, state.best)
 
     def tell(
         self, runtime: Runtime, state: State, genome: Genome, evaluation: Evaluation
@@ -140,7 +140,7 @@ class NoveltyES:
         here = jax.tree.map(lambda x: x[center], (state.centers, state.optimizer))
         (moved, ascent), norm = self._step(runtime, here, pairs, weights)
         put = lambda rows, row: rows.at[center].set(row)  # noqa: E731
-        best, score = fittest(self.noise, state.centers, genome, evaluation.fitness, state.best, state.fitness)
+        best, score = fittest(self.noise, self.bases(state), genome, evaluation.fitness, state.best, state.fitness)
         weight, stale = self._adapted(state, score)
         valid = jnp.isfinite(new)
         total = jnp.where(valid, new, 0.0).sum() / jnp.maximum(valid.sum(dtype=jnp.int32), 1).astype(jnp.float32)

@@ -12,8 +12,10 @@ import evo
 from evo.archive import Grid
 from evo.engine import settle
 from evo.envs import TASKS
+from evo.genome import concatenate, size
 from evo.noise import Gaussian
 from evo.registry import resolve
+from evo.runtime import Runtime
 from evo.schedule import Hyperbolic
 from evo.strategies import STRATEGIES
 from evo.strategies.deep_ga import DeepGA
@@ -93,6 +95,29 @@ def test_every_strategy_has_a_row_here_and_in_the_docs():
         assert [kind for kind in kinds if f"`{kind}`" not in (docs / page).read_text()] == []
     assert all(isinstance(row[0], evo.Strategy) for row in TABLE.values())
     assert {type(row[0]) for row in TABLE.values()} == {resolve(entry) for entry in STRATEGIES.values()}
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if name not in ("qes", "egg")])  # whole numbers
+def test_half_precision_models_are_searched_in_single(name):
+    """What members and solutions are made of has the model's dtype, and a generation leaves no dtype changed."""
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), PARAMS)
+    strategy = settle(TABLE[name][0], lambda params, key: params["b"].sum(), half, ())
+
+    def generation(state):
+        genome, _ = strategy.ask(jax.random.key(1), state)
+        scores = lambda n: evo.Evaluation(jnp.zeros(n), descriptor=jnp.zeros((n, 2)))  # noqa: E731
+        if hasattr(strategy, "again"):
+            more, _ = strategy.again(jax.random.key(2), state, genome, scores(size(genome)))
+            genome = concatenate(genome, more)
+        after, _ = strategy.tell(Runtime(), state, genome, scores(size(genome)))
+        return after, strategy.solution(after)
+
+    state = jax.eval_shape(strategy.init, jax.random.key(0), half)
+    after, solution = jax.eval_shape(generation, state)
+    assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
+    assert {x.dtype for x in jax.tree.leaves((solution, jax.eval_shape(strategy.bases, state)))} == {
+        jnp.dtype("bfloat16")
+    }
 
 
 @ROWS
