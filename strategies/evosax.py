@@ -90,7 +90,7 @@ class Evosax:
                 draws = _normal(key_draw, params, self.initial, self.population)
                 rows = jax.tree.map(lambda x, draws: x[None] + draws.at[0].set(0), params, draws)
                 inner = algorithm.init(key_init, rows, jnp.full(self.population, jnp.inf), settings)
-        return State(rows, _strong(inner), jnp.asarray(distribution), key)
+        return State(cast(rows, params), _strong(inner), jnp.asarray(distribution), key)
 
     def ask(self, key: Key[Array, ""], state: State) -> tuple[Genome, Int[Array, "n"]]:
         """The rows as they stand, with a trial each. (evosax's own ask changes its state, so `tell` did it.)"""
@@ -113,7 +113,7 @@ class Evosax:
             with _lenient():
                 inner = self._told(adapted, key_tell, state, cost)
                 rows, inner = adapted.algorithm.ask(key_ask, inner, adapted.settings)
-            return State(rows, _like(inner, state.inner), jnp.asarray(True), key)
+            return State(cast(rows, state.rows), _like(inner, state.inner), jnp.asarray(True), key)
 
         state = jax.lax.cond(jnp.isfinite(evaluation.fitness).any(), learn, lambda state: state, state)
         info = {"best_so_far": -jnp.min(state.inner.best_fitness)}
