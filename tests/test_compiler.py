@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import evo
-from evo.compiler import FUSIONS, PRODUCTS, halves, options
+from evo.compiler import FUSIONS, LEVEL, PRODUCTS, halves, options
 from evo.strategies.es import ES
 
 PARAMS = {"w": jnp.linspace(-1.0, 2.0, 32 * 32).reshape(32, 32)}
@@ -33,10 +33,10 @@ def test_fitness_is_right_where_xla_is_wrong(compute, error):
         assert_allclose(result.metrics[name], right, rtol=1e-3, err_msg=name)
 
 
-def test_what_the_user_says_of_the_library_stands(monkeypatch):
-    assert options() == {FUSIONS: ""}
+def test_what_the_user_says_stands(monkeypatch):
+    assert options() == {FUSIONS: "", LEVEL: 2}
     monkeypatch.setenv("XLA_FLAGS", f"--{FUSIONS}=LIBRARY_FUSION_TYPE_DOT")
-    assert options() == {}
+    assert options() == {LEVEL: 2}
     jax.jit(pooled, compiler_options=options())(PARAMS, None)
 
 
@@ -44,7 +44,7 @@ def test_products_in_half_precision_stay_with_the_library():
     x = jnp.ones((2, 3, 3), jnp.bfloat16)
     inner = jax.make_jaxpr(lambda x: jax.lax.map(lambda y: y @ y, x))(x)
     assert halves(inner.jaxpr)
-    assert options(inner.jaxpr) == {FUSIONS: PRODUCTS}
+    assert options(inner.jaxpr)[FUSIONS] == PRODUCTS
     assert not halves(jax.make_jaxpr(lambda x: jax.lax.map(lambda y: y @ y, x.astype(jnp.float32)))(x).jaxpr)
 
 
