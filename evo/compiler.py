@@ -32,7 +32,7 @@ def options(jaxpr: Any = None) -> dict[str, str | int]:
     """
     if jax.default_backend() != "cpu":
         return {}
-    wanted = {FUSIONS: PRODUCTS if jaxpr is not None and halves(jaxpr) else NONE, LEVEL: 2}
+    wanted: dict[str, str | int] = {FUSIONS: PRODUCTS if jaxpr is not None and halves(jaxpr) else NONE, LEVEL: 2}
     return {name: value for name, value in wanted.items() if name not in os.environ.get("XLA_FLAGS", "")}
 
 

@@ -194,7 +194,7 @@ def norm(tree: dict[str, Array]) -> Float[Array, ""]:
 def cosine(a: dict[str, Array], b: dict[str, Array]) -> Float[Array, ""]:
     """Cosine between two gradients; 0 where either is 0."""
     a, b = joined(a), joined(b)
-    gram = sum(products(jnp.stack([a[path], b[path]])) for path in a)
+    gram = sum((products(jnp.stack([a[path], b[path]])) for path in a), jnp.zeros((2, 2)))
     return gram[0, 1] / jnp.maximum(jnp.sqrt(gram[0, 0]) * jnp.sqrt(gram[1, 1]), 1e-30)
 
 
