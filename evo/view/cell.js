@@ -113,14 +113,12 @@
       if (story.known && e.member >= 0) found.push(["member", String(e.member)]);
       return [...found, ...story.says(e.row)];
     };
+    const link = (row, said) => evo.element("button", { type: "button", className: "link", textContent: said(story.elite(row)), onclick: () => page.choose(row) });
     const parents = (e) => {
       if (!story.known || !e.parents.length) return [];
       const known = [...new Set(e.parents.filter((r) => r >= 0))];
       if (!known.length) return ["none: the initial parameters, or an emitter's own"];
-      return known.map((r) => {
-        const one = story.elite(r);
-        return evo.element("button", { type: "button", className: "link", textContent: `cell ${one.cell}, generation ${one.generation}`, onclick: () => page.choose(r) });
-      });
+      return known.map((r) => link(r, (one) => `cell ${one.cell}, generation ${one.generation}`));
     };
     const play = async (e) => {
       const key = `${e.cell}@${e.row}`;
@@ -154,10 +152,11 @@
         shown = row;
         line = story.line(root);
         if (!line.some((step) => step.row === row)) line = story.line(row);
-        heading.replaceChildren(`Cell ${e.cell}`, ...of, ...(final ? [] : [evo.element("small", { textContent: ` until generation ${fate}` })]));
+        const told = final ? "" : fate === null ? " not its fittest" : ` until generation ${fate}`;
+        heading.replaceChildren(`Cell ${e.cell}`, ...of, ...(told ? [evo.element("small", { textContent: told })] : []));
         facts.replaceChildren(...rows(e).flatMap(([key, value]) => [evo.element("dt", { textContent: key }), evo.element("dd", { textContent: value })]));
-        const from = parents(e);
-        if (from.length) facts.append(evo.element("dt", { className: "wide", textContent: "parents" }), evo.element("dd", { className: "wide" }, ...from));
+        for (const [name, some] of [["parents", parents(e)], ["also here", story.beside(row).map((r) => link(r, (one) => `fitness ${evo.number(one.fitness)}, generation ${one.generation}`))]])
+          if (some.length) facts.append(evo.element("dt", { className: "wide", textContent: name }), evo.element("dd", { className: "wide" }, ...some));
         const mean = final ? story.value("corrected", e.cell) : NaN;
         again.replaceChildren(...(final && run.scores[e.cell] ? scored(run.scores[e.cell], e.fitness) : Number.isFinite(mean) ? looked(mean, e.fitness, story.value("looks", e.cell)) : []));
         family.replaceChildren(...(story.known && run.past.fathers ? lineage(line, row, page.choose) : []));
