@@ -34,30 +34,25 @@
     return (held ? `This page holds ${held} replays${dotted ? ", marked by white dots" : ""}, and none of this cell.` : "This page holds no replays.") + ways;
   };
 
-  // What an elite scored when it was judged again: a dot each, their mean, and what let it in.
-  const scored = (scores, reported) => {
-    const some = scores.filter((x) => x !== null), mean = some.reduce((a, b) => a + b, 0) / Math.max(some.length, 1);
-    const all = [...some, reported], low = Math.min(...all), high = Math.max(...all), span = high - low || 1;
-    const x = (v) => 14 + ((v - low) / span) * 332;
-    const sketch = svg("svg", { viewBox: "0 0 360 46", class: "sketch", role: "img",
-      "aria-label": `judged ${some.length} times again: mean ${evo.number(mean)}, reported ${evo.number(reported)}` });
+  // What an elite scored when it was judged again `count` times: a dot for each score that is known, their mean, and
+  // what let it in. Of looks of the run itself, or of `evo eval`, the mean alone is known.
+  const judged = (scores, mean, count, reported) => {
+    const head = evo.element("h3", { textContent: "On fresh luck" }), note = (textContent) => evo.element("p", { className: "note", textContent });
+    if (!Number.isFinite(mean)) return [head, note("No look at it was finite.")];
+    const all = [...scores, mean, reported], low = Math.min(...all), high = Math.max(...all), x = (v) => 14 + ((v - low) / (high - low || 1)) * 332;
+    const said = `Judged ${count > 0 ? `${count} ${count === 1 ? "time " : "times "}` : ""}again: corrected ${evo.number(mean)} (|), reported ${evo.number(reported)} (▼).`;
+    const sketch = svg("svg", { viewBox: "0 0 360 46", class: "sketch", role: "img", "aria-label": said });
     sketch.append(svg("line", { x1: 8, x2: 352, y1: 22, y2: 22, class: "rule" }));
-    some.forEach((v, i) => sketch.append(svg("circle", { cx: x(v), cy: 22 + ((i * 7) % 13) - 6, r: 3, class: "score" })));
+    scores.forEach((v, i) => sketch.append(svg("circle", { cx: x(v), cy: 22 + ((i * 7) % 13) - 6, r: 3, class: "score" })));
     sketch.append(svg("path", { d: `M${x(mean)} 8V36`, class: "mean" }), svg("path", { d: `M${x(reported)} 4l-5 -1 5 9 5 -9z`, class: "reported" }));
-    for (const [v, anchor] of [[low, "start"], [high, "end"]])
-      sketch.append(svg("text", { x: x(v), y: 45, "text-anchor": anchor }, evo.number(v)));
-    const said = `Judged ${some.length} times again: corrected ${evo.number(mean)} (|), reported ${evo.number(reported)} (▼).`;
-    return [evo.element("h3", { textContent: "On fresh luck" }), sketch, evo.element("p", { className: "note", textContent: some.length ? said : "No look at it was finite." })];
+    for (const [v, anchor] of [[low, "start"], [high, "end"]]) sketch.append(svg("text", { x: x(v), y: 45, "text-anchor": anchor }, evo.number(v)));
+    return [head, sketch, note(said)];
   };
-
-  // The same where only the mean is known: from the run's own looks, or from `evo eval`.
-  const looked = (mean, reported, count) => {
-    const low = Math.min(mean, reported), span = Math.max(mean, reported) - low || 1, x = (v) => 14 + ((v - low) / span) * 332;
-    const sketch = svg("svg", { viewBox: "0 0 360 46", class: "sketch", role: "img", "aria-label": `corrected ${evo.number(mean)}, reported ${evo.number(reported)}` });
-    sketch.append(svg("line", { x1: 8, x2: 352, y1: 22, y2: 22, class: "rule" }), svg("path", { d: `M${x(mean)} 8V36`, class: "mean" }), svg("path", { d: `M${x(reported)} 4l-5 -1 5 9 5 -9z`, class: "reported" }));
-    for (const v of [mean, reported]) sketch.append(svg("text", { x: x(v), y: 45, "text-anchor": v === low ? "start" : "end" }, evo.number(v)));
-    const times = count > 0 ? `Judged ${count} ${count === 1 ? "time" : "times"} again` : "Judged again";
-    return [evo.element("h3", { textContent: "On fresh luck" }), sketch, evo.element("p", { className: "note", textContent: `${times}: corrected ${evo.number(mean)} (|), reported ${evo.number(reported)} (▼).` })];
+  const looks = ({ run, value }, { cell, fitness }) => { // of today's elite
+    const scores = run.scores[cell]?.filter((x) => x !== null);
+    if (scores) return judged(scores, scores.reduce((sum, x) => sum + x, 0) / scores.length, scores.length, fitness);
+    const mean = value("corrected", cell);
+    return Number.isFinite(mean) ? judged([], mean, value("looks", cell), fitness) : [];
   };
 
   // Ancestors: fitness over generations, and the same as a list; each of them can be chosen.
@@ -157,8 +152,7 @@
         facts.replaceChildren(...rows(e).flatMap(([key, value]) => [evo.element("dt", { textContent: key }), evo.element("dd", { textContent: value })]));
         for (const [name, some] of [["parents", parents(e)], ["also here", story.beside(row).map((r) => link(r, (one) => `fitness ${evo.number(one.fitness)}, generation ${one.generation}`))]])
           if (some.length) facts.append(evo.element("dt", { className: "wide", textContent: name }), evo.element("dd", { className: "wide" }, ...some));
-        const mean = final ? story.value("corrected", e.cell) : NaN;
-        again.replaceChildren(...(final && run.scores[e.cell] ? scored(run.scores[e.cell], e.fitness) : Number.isFinite(mean) ? looked(mean, e.fitness, story.value("looks", e.cell)) : []));
+        again.replaceChildren(...(final ? looks(story, e) : []));
         family.replaceChildren(...(story.known && run.past.fathers ? lineage(line, row, page.choose) : []));
         copies.replaceChildren(...commands(run, e, final, !!run.episodes[e.cell] || !!page.fetch));
         play(e);

@@ -22,7 +22,19 @@ from evo.view.scene import Episode, Film, Scene, checked, checked_film, ground, 
 PACE = 30  # steps a second that a page keeps; the player interpolates
 FRAMES, TALL, WIDE, SHEET = 120, 240, 320, 6  # of a film: most pictures, their size at most, a sheet's side
 SCRIPTS = {  # what each page runs, in this order
-    "archive.html": ("uplot.min", "base", "solid", "player", "map", "slices", "story", "cell", "pointer", "archive"),
+    "archive.html": (
+        "uplot.min",
+        "base",
+        "solid",
+        "player",
+        "near",
+        "map",
+        "slices",
+        "story",
+        "cell",
+        "pointer",
+        "archive",
+    ),
     "curves.html": ("uplot.min", "base", "curves"),
     "episode.html": ("base", "solid", "player", "episode"),
 }
