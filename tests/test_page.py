@@ -138,6 +138,7 @@ def test_a_thinned_film_has_its_ends_and_its_return():
     few = thinned(film, 12)
     assert few.frames[:, 0, 0, 0].tolist() == [0, 9, 18, 27, 36, 45, 54, 63, 72, 81, 90, 99]
     assert (few.reward.sum(), round(few.dt, 9)) == (100, 0.9)
+    assert thinned(film._replace(frames=film.frames.repeat(300, 1).repeat(400, 2)), 4).frames.shape == (4, 240, 320, 3)
 
 
 @browsing
