@@ -76,7 +76,8 @@ def frame(scene: Scene, poses: Poses, follow: bool = True, aspect: float = 1.0) 
         return Framing(still_at, 1.1 * float(_needed(_from(box, still_at), scene.camera, aspect).max()))
     target = _smooth(centre, max(int(1 / scene.dt), 1))
     needed = _needed(_from(body, target), scene.camera, aspect)
-    return Framing(target, 1.2 * float(np.quantile(needed, 0.9)))
+    usual = float(np.quantile(needed, 0.9))  # it may stretch for a moment: then all of it is in the picture, just so
+    return Framing(target, max(1.2 * usual, 1.1 * min(float(needed.max()), 1.5 * usual)))
 
 
 class Boxes(NamedTuple):
