@@ -79,11 +79,11 @@
   };
 
   const bars = (numbers) => { // a member's parameters, where nothing else is to be seen
-    const most = Math.max(...numbers.map(Math.abs), 1e-9), wide = 340 / numbers.length;
-    const sketch = svg("svg", { viewBox: "0 0 360 90", class: "sketch", role: "img", "aria-label": `${numbers.length} parameters` });
-    sketch.append(svg("line", { x1: 10, x2: 350, y1: 45, y2: 45, class: "rule" }));
+    const high = Math.max(...numbers, 0), low = Math.min(...numbers, 0), scale = 80 / (high - low || 1), zero = 5 + high * scale, wide = 340 / numbers.length;
+    const sketch = svg("svg", { viewBox: "0 0 360 90", class: "sketch", role: "img", "aria-label": `${numbers.length} parameters, from ${evo.number(Math.min(...numbers))} to ${evo.number(Math.max(...numbers))}` });
+    sketch.append(svg("line", { x1: 10, x2: 350, y1: zero, y2: zero, class: "rule" }));
     numbers.forEach((v, i) => sketch.append(svg("rect", { x: 10 + i * wide, width: Math.max(wide * 0.8, 0.6),
-      y: v > 0 ? 45 - (40 * v) / most : 45, height: Math.max((40 * Math.abs(v)) / most, 0.5), class: "bar" }, svg("title", {}, `${i}: ${evo.number(v)}`))));
+      y: zero - Math.max(v, 0) * scale, height: Math.max(Math.abs(v) * scale, 0.5), class: "bar" }, svg("title", {}, `${i}: ${evo.number(v)}`))));
     return [evo.element("h3", { textContent: `Parameters${numbers.length === 256 ? " (the first 256)" : ""}` }), sketch];
   };
 

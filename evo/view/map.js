@@ -139,7 +139,7 @@
       const [x0, x1, xa, xb] = along(axes[0], view.x), [y0, y1, ya, yb] = along(axes[1], view.y);
       const [xs, xd] = ticks(x0, x1, Math.max(2, w / 90)), [ys, yd] = ticks(y0, y1, Math.max(2, h / 70));
       pen.textAlign = "center"; pen.textBaseline = "top";
-      for (const x of xs) { const [px] = screen((x - xa) / (xb - xa), 0); pen.fillText(x.toFixed(xd), px, t + h + 6); pen.fillRect(px, t + h, 1, 4); }
+      for (const x of xs) { const [px] = screen((x - xa) / (xb - xa), 0); pen.fillText(x.toFixed(xd), Math.min(px, size[0] - pen.measureText(x.toFixed(xd)).width / 2), t + h + 6); pen.fillRect(px, t + h, 1, 4); }
       pen.textAlign = "right"; pen.textBaseline = "middle";
       for (const y of ys) { const [, py] = screen(0, (y - ya) / (yb - ya)); pen.fillText(y.toFixed(yd), l - 7, py); pen.fillRect(l - 4, py, 4, 1); }
       pen.fillStyle = colors.ink;
