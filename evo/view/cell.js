@@ -150,7 +150,7 @@
         const told = final ? "" : fate === null ? " not its fittest" : ` until generation ${fate}`;
         heading.replaceChildren(`Cell ${e.cell}`, ...of, ...(told ? [evo.element("small", { textContent: told })] : []));
         facts.replaceChildren(...rows(e).flatMap(([key, value]) => [evo.element("dt", { textContent: key }), evo.element("dd", { textContent: value })]));
-        for (const [name, some] of [["parents", parents(e)], ["also here", story.beside(row).map((r) => link(r, (one) => `fitness ${evo.number(one.fitness)}, generation ${one.generation}`))]])
+        for (const [name, some] of [["parents", parents(e)], [fate === null ? "also here" : "here now", story.beside(row).map((r) => link(r, (one) => `fitness ${evo.number(one.fitness)}, generation ${one.generation}`))]])
           if (some.length) facts.append(evo.element("dt", { className: "wide", textContent: name }), evo.element("dd", { className: "wide" }, ...some));
         again.replaceChildren(...(final ? looks(story, e) : []));
         family.replaceChildren(...(story.known && run.past.fathers ? lineage(line, row, page.choose) : []));
