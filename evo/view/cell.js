@@ -15,7 +15,7 @@
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   };
   const command = (text) => {
-    const code = evo.element("code", { textContent: text, title: text }), button = evo.element("button", { type: "button", textContent: "Copy" });
+    const code = evo.element("code", { textContent: text, title: text }), button = evo.element("button", { type: "button", textContent: "Copy", ariaLabel: "Copy " + text });
     button.onclick = () => copy(text, button, code);
     return evo.element("div", { className: "command" }, code, button);
   };
@@ -70,7 +70,7 @@
       const dot = svg("circle", { cx: x, cy: y, r: here ? 5 : 3.4, class: here ? "step here" : "step" }, svg("title", {}, said));
       dot.onclick = () => choose(e.row);
       sketch.append(dot);
-      const button = evo.element("button", { type: "button", onclick: () => choose(e.row), ariaCurrent: here ? "step" : "false" },
+      const button = evo.element("button", { type: "button", ariaLabel: said, onclick: () => choose(e.row), ariaCurrent: here ? "step" : "false" },
         evo.element("b", { textContent: e.generation }), ` cell ${e.cell}`, evo.element("span", { textContent: evo.number(e.fitness) }));
       list.append(evo.element("li", {}, button));
     });
