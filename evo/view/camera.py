@@ -68,7 +68,7 @@ def frame(scene: Scene, poses: Poses, follow: bool = True, aspect: float = 1.0) 
     middle = (low.min(0) + high.max(0)) / 2
     walls = 0.0
     if still.any() and not still.all():
-        low, high = _ends(Boxes(*(x[:1] for x in _some(box, still)[:2]), box.half[still]))
+        low, high = _ends(Boxes(box.middle[:1, still], box.axes[:1, still], box.half[still]))
         walls = float(np.linalg.norm(high.max(0) - low.min(0))) / 2
     radius = float(_farthest(_from(body, centre)).mean())
     if not follow or np.linalg.norm(centre - middle, axis=-1).max() < max(1.5 * radius, walls):
