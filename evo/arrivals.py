@@ -2,7 +2,8 @@
 
 One row of fixed size an arrival, appended generation by generation to arrivals.bin; `arrivals.json` says how many
 descriptors and parents a row has. What is known of a cell is compared with what was known of it a generation before, so
-the rows are what happened, whatever the archive's rules. Axes: `c` cells, `m` moves of a generation, `r` rows.
+the rows are what happened, whatever the archive's rules. Where cells hold several elites (evo/deep.py), each of their
+places is a cell here. Axes: `c` cells, `m` moves of a generation, `r` rows.
 """
 
 from __future__ import annotations

@@ -184,8 +184,8 @@ class Engine:
 
     @cached_property
     def glimpse(self) -> Callable | None:
-        """state -> its archive without the rows: what is known of every cell; None where the strategy keeps none."""
-        keeps = getattr(self.strategy, "archive", None)
+        """state -> all elites without the rows: what is known of everyone; None where the strategy keeps none."""
+        keeps = getattr(self.strategy, "elites", getattr(self.strategy, "archive", None))
         return None if keeps is None else jax.jit(lambda state: keeps(state)._replace(rows=()))
 
     @cached_property
