@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
@@ -153,9 +153,9 @@ class Grid:
 def placed(verb: Any, task: Any) -> Any:
     """A strategy, or an archive, over the `descriptor_bounds` of the task wherever nobody gave it any bounds."""
     known = getattr(task, "descriptor_bounds", ())
-    if not known or not is_dataclass(verb):
+    if not known:
         return verb
-    values = {field.name: getattr(verb, field.name) for field in fields(verb)}
+    values = {name: getattr(verb, name) for name in getattr(verb, "__dataclass_fields__", ())}
     new = {name: known for name, value in values.items() if isinstance(value, Unsaid)}
     new |= {name: placed(values[name], task) for name in ("cells", "of") if name in values}
     return verb if all(values[name] is value for name, value in new.items()) else replace(verb, **new)

@@ -220,8 +220,9 @@ def express(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Para
 
 def made(leaf: Array | Lazy) -> Array | Lazy:
     """The leaf; where it is small and dense, as one that is in memory before anything uses it."""
-    small = not isinstance(leaf, Lazy) and leaf.dtype == jnp.float32 and 0 < leaf.size <= KEPT
-    return kept(leaf.reshape(-1)).reshape(leaf.shape) if small else leaf
+    if isinstance(leaf, Lazy) or leaf.dtype != jnp.float32 or not 0 < leaf.size <= KEPT:
+        return leaf
+    return kept(leaf.reshape(-1)).reshape(leaf.shape)
 
 
 def own_noise(leaves: Sequence[Leaf], shapes: Sequence[tuple[int, ...]], keys: Key[Array, "k"]) -> list[Own]:
