@@ -33,6 +33,7 @@ from evo.task import Evaluation
 from evo.view.scene import Film
 
 SHARE = 0.25  # of the free memory that slots may take
+PACE = 30  # pictures a second of a film
 
 
 @dataclass(frozen=True)
@@ -207,18 +208,25 @@ class Arena:
 
 
 def shot(task: Gymnasium, env: Any, params: Any, state: Any, seed: int, key: Any) -> Film:
-    """The film of an episode in a world that can be looked at."""
+    """The film of an episode in a world that can be looked at: some `PACE` pictures a second, and the last."""
     act = jax.jit(lambda memory, x, step: task.act(params, state, memory, x, fold_in(fold_in(key, 0), step)))
     memory, (x, _) = task.policy.start(params), env.reset(seed=seed)
+    rate = env.metadata.get("render_fps", PACE)
+    stride = max(int(rate / PACE), 1)  # drawing costs more than stepping
     frames, rewards, over, step = [picture(env, task.env)], [0.0], False, 0
     while not over and step < (task.episode_length or math.inf):
         x = np.asarray(task.senses.read(x)).astype(task.senses.dtype)
         memory, action = act(memory, x, step)
         x, reward, ended, cut, _ = env.step(task.motor.rows(np.asarray(action)[None])[0])
-        frames.append(picture(env, task.env))
-        rewards.append(float(reward))
+        if step % stride == 0:
+            rewards.append(0.0)
+        rewards[-1] += float(reward)
         over, step = ended or cut, step + 1
-    return Film(np.stack(frames), 1 / env.metadata.get("render_fps", 30), np.array(rewards), task.env)
+        if step % stride == 0 or over:
+            frames.append(picture(env, task.env))
+    if len(frames) < len(rewards):  # cut by `episode_length`
+        frames.append(picture(env, task.env))
+    return Film(np.stack(frames), stride / rate, np.array(rewards), task.env)
 
 
 def picture(env: Any, name: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
@@ -27,6 +27,7 @@ SMALL = 1 << 22  # bytes of rows that are not large
 NOWHERE = np.iinfo(np.int32).max  # no row of anything
 
 Outside = Literal["clip", "refuse"]  # what becomes of a descriptor out of bounds
+Bounds = tuple[tuple[float, float], ...]  # of each descriptor
 Rows = Any  # a pytree of arrays with a leading axis: dense parameters, genomes, anything
 
 
@@ -50,11 +51,18 @@ class Inserted(NamedTuple):
     outside: Bool[Array, "n"]  # finite, but out of bounds: filed in the cell at the edge, or refused
 
 
+class Unsaid(Bounds):
+    """Bounds that nobody gave: [0, 1] for each descriptor, until a task says better, see `placed`."""
+
+
+UNIT = Unsaid(((0.0, 1.0), (0.0, 1.0)))
+
+
 class Cells(Protocol):
     """What an archive is: `Grid`, `evo.cvt.CVT`, `evo.unstructured.Unstructured`, or a `evo.deep.Deep` one of these."""
 
     @property
-    def bounds(self) -> tuple[tuple[float, float], ...]: ...
+    def bounds(self) -> Bounds: ...
 
     @property
     def offset(self) -> float: ...
@@ -90,19 +98,22 @@ class Grid:
     """A grid of any dimension over the box of descriptors `bounds`: the cell is computed, never searched for.
 
     Cells are numbered row-major, the last descriptor fastest. A descriptor out of bounds belongs to the cell at the
-    edge (`outside="clip"`) or never enters (`"refuse"`). `offset` is the fitness that an empty cell counts as, in
-    improvements and in the QD score. With a `learning_rate` the archive anneals, see `anneal`: newcomers are compared
-    with thresholds, which start at `threshold_min`; the elites are still the best there ever were.
+    edge (`outside="clip"`) or never enters (`"refuse"`). Bounds that aren't given are, in a run, the task's
+    `descriptor_bounds` if it has those, else [0, 1] for each descriptor. `offset` is the fitness that an empty cell
+    counts as, in improvements and in the QD score. With a `learning_rate` the archive anneals, see `anneal`: newcomers
+    are compared with thresholds, which start at `threshold_min`; the elites are still the best there ever were.
     """
 
     shape: tuple[int, ...] = (32, 32)
-    bounds: tuple[tuple[float, float], ...] = ((0.0, 1.0), (0.0, 1.0))
+    bounds: Bounds = UNIT
     offset: float = 0.0
     learning_rate: float | None = None
     threshold_min: float = 0.0
     outside: Outside = "clip"
 
     def __post_init__(self):
+        if isinstance(self.bounds, Unsaid):
+            object.__setattr__(self, "bounds", Unsaid(UNIT[:1] * len(self.shape)))
         if len(self.shape) != len(self.bounds) or not self.shape:
             raise ValueError(
                 f"A grid has one length and one pair of bounds for each descriptor; got shape {self.shape} and "
@@ -137,6 +148,17 @@ class Grid:
     def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Array | None) -> Inserted:
         """Each newcomer against its cell's tenant and its rivals in the batch; see `contest`."""
         return compared(self, archive, fitness, *self.cell(descriptor))
+
+
+def placed(verb: Any, task: Any) -> Any:
+    """A strategy, or an archive, over the `descriptor_bounds` of the task wherever nobody gave it any bounds."""
+    known = getattr(task, "descriptor_bounds", ())
+    if not known:
+        return verb
+    values = {name: getattr(verb, name) for name in getattr(verb, "__dataclass_fields__", ())}
+    new = {name: known for name, value in values.items() if isinstance(value, Unsaid)}
+    new |= {name: placed(values[name], task) for name in ("cells", "of") if name in values}
+    return verb if all(values[name] is value for name, value in new.items()) else replace(verb, **new)
 
 
 def check(cells: Cells):

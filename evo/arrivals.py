@@ -2,7 +2,8 @@
 
 One row of fixed size an arrival, appended generation by generation to arrivals.bin; `arrivals.json` says how many
 descriptors and parents a row has. What is known of a cell is compared with what was known of it a generation before, so
-the rows are what happened, whatever the archive's rules. Axes: `c` cells, `m` moves of a generation, `r` rows.
+the rows are what happened, whatever the archive's rules. Where cells hold several elites (evo/deep.py), each of their
+places is a cell here. Axes: `c` cells, `m` moves of a generation, `r` rows.
 """
 
 from __future__ import annotations
@@ -41,16 +42,18 @@ def moved(before: Archive, after: Archive, most: int) -> Moves:
     """
     c, record = after.fitness.shape[0], after.record
     elsewhere = (before.descriptor != after.descriptor).any(1) & jnp.isfinite(after.fitness)
-    rank = running_count((before.fitness != after.fitness) | elsewhere)
+    changed = (before.fitness != after.fitness) | elsewhere
+    rank = running_count(changed)
     emitter = getattr(record, "emitter", jnp.full(c, -1, jnp.int32))
     parents = getattr(record, "parents", jnp.zeros((c, 0), jnp.int32))
     known = Moves(jnp.arange(c), emitter, after.fitness, parents, after.descriptor)
     most, chunk = min(most, c), min(most, c, SLICE)
+    cells = jnp.zeros(most, jnp.int32).at[jnp.where(changed, rank - 1, most)].set(jnp.arange(c), mode="drop")
 
     def step(i, moves):
         start = jnp.minimum(i * chunk, most - chunk)  # the last slice may overlap the one before
         number = start + jnp.arange(chunk)
-        cell = jnp.searchsorted(rank, number + 1)
+        cell = jax.lax.dynamic_slice_in_dim(cells, start, chunk)
         new = jax.tree.map(lambda x: x.at[cell].get(mode="clip"), known)
         new = new._replace(cell=jnp.where(number < rank[-1], cell, -1))
         return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, start, 0), moves, new)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from evo.archive import Archive, Inserted, Outside, check, checked, compared, filed
+from evo.archive import UNIT, Archive, Bounds, Inserted, Outside, check, checked, compared, filed
 from evo.random import kept
 
 SAMPLES = 100_000  # points that the centroids are the means of, at least; ten a cell where there are many cells
@@ -27,8 +27,6 @@ BUCKETS = 4  # boxes a centroid
 MOST = 1 << 18  # boxes
 SHORT = 32  # entries of a list that are compared without a loop
 BLOCK = 256  # centroids that are compared at a time, where there are no buckets
-
-Bounds = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class CVT:
     """
 
     cells: int = 1024
-    bounds: Bounds = ((0.0, 1.0), (0.0, 1.0))
+    bounds: Bounds = UNIT
     offset: float = 0.0
     learning_rate: float | None = None
     threshold_min: float = 0.0

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
+from evo.archive import placed
 from evo.axes import split_axes
 from evo.compiler import options
 from evo.express import Plan, express_dense, plan
@@ -44,7 +45,9 @@ def start(task: Task | HostTask | Callable, params: Params | None, key: Key[Arra
 
 
 def settle(strategy: Any, task: Task | HostTask | Callable, params: Params, state: State) -> Any:
-    """The strategy with its noise planned for these parameters as this task uses them."""
+    """The strategy with its noise planned for these parameters as this task uses them, and its archive over the task's
+    descriptors."""
+    strategy = placed(strategy, task)
     if not hasattr(strategy, "noise") or isinstance(strategy.noise, Plan):
         return strategy
     if isinstance(task, HostTask):
@@ -184,8 +187,8 @@ class Engine:
 
     @cached_property
     def glimpse(self) -> Callable | None:
-        """state -> its archive without the rows: what is known of every cell; None where the strategy keeps none."""
-        keeps = getattr(self.strategy, "archive", None)
+        """state -> all elites without the rows: what is known of everyone; None where the strategy keeps none."""
+        keeps = getattr(self.strategy, "elites", getattr(self.strategy, "archive", None))
         return None if keeps is None else jax.jit(lambda state: keeps(state)._replace(rows=()))
 
     @cached_property

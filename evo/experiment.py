@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from evo.archive import placed
 from evo.configs import configs
 from evo.registry import address, kind_of, nearest
 from evo.schema import build_fields, spelled, unbuild
@@ -67,14 +68,15 @@ def load(source: str, overrides: Iterable[tuple[str, str]] = ()) -> Experiment:
     """The experiment of a name in `configs/` or of a YAML file, with some fields set to other values.
 
     An override is a path and YAML text: `("strategy.sigma", "0.1")`, or `("strategy.emitters.0.iso", "0.1")` for the
-    first of a list.
+    first of a list. Bounds that an archive isn't given are the task's.
     """
     raw = parse(read(source), source)
     if not isinstance(raw, dict):
         raise ValueError(f"{source}: wanted a mapping with `task` and `strategy`, got {type(raw).__name__}.")
     for path, text in overrides:
         _set(raw, path, parse(text, f"--{path}"))
-    return build_fields(Experiment, raw, "")
+    built = build_fields(Experiment, raw, "")
+    return replace(built, strategy=placed(built.strategy, built.task))
 
 
 def dump(experiment: Experiment) -> str:

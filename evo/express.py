@@ -24,9 +24,10 @@ from evo.lazy import Lazy, densify
 from evo.leaf import is_whole, path_of, shifted
 from evo.noise import Frozen, LowRank, Noise, sizes_of
 from evo.noise import thin as is_thinner
-from evo.random import fold_in, stocked
+from evo.random import fold_in, kept, stocked
 
 SMALL = 1 << 23  # bytes of rows up to which `maker` makes all members at once
+KEPT = 1 << 12  # numbers of a mixed leaf up to which making it again for each use costs more than keeping it
 WORDS = 1 << 22  # random words, of all leaves and rows of keys, that are hashed at once
 
 Params = Any
@@ -212,7 +213,16 @@ def express(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Para
     chosen = plan(noise, base).of(base)
     owns = own_noise(chosen, [x.shape for x in leaves], genome.key)
     put = [leaf.put(x, own, genome.scale) for leaf, x, own in zip(chosen, leaves, owns, strict=True)]
+    if genome.mix is not None:  # a row of its own, however many ask for it
+        put = [made(x) for x in put]
     return jax.tree.unflatten(tree, put)
+
+
+def made(leaf: Array | Lazy) -> Array | Lazy:
+    """The leaf; where it is small and dense, as one that is in memory before anything uses it."""
+    if isinstance(leaf, Lazy) or leaf.dtype != jnp.float32 or not 0 < leaf.size <= KEPT:
+        return leaf
+    return kept(leaf.reshape(-1)).reshape(leaf.shape)
 
 
 def own_noise(leaves: Sequence[Leaf], shapes: Sequence[tuple[int, ...]], keys: Key[Array, "k"]) -> list[Own]:

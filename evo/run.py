@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evo import runtime as runtimes
+from evo.archive import placed
 from evo.arrivals import moved
 from evo.book import Blank, Book, bound
 from evo.engine import Engine, Moment, settle, start
@@ -74,6 +75,7 @@ def run(
     """
     _check(strategy, generations, checkpoint_every, fuse)
     task = hosted(task, fuse) if host or isinstance(task, HostTask) else task
+    strategy = placed(strategy, task)
     engine, moment, params = prepare(task, params, strategy, seed, replace(runtimes.over(devices), chunk=chunk))
     text = config or written(
         task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk, fuse=fuse

@@ -79,11 +79,14 @@ class Runtime:
         n, runtime = size(genome), replace(self, chunk=self._cached(noise, bases, genome, key))
         together, axes = runtime._together(genome)
         count, chunk = runtime._slices(n // together, together)
-        apart = lambda x: x.reshape(n // together, together, *x.shape[1:])  # noqa: E731
-        rows, luck = jax.tree.map(apart, (expand(genome), key))
-        rows = Genome(*(x[:, 0] if axis is None and x is not None else x for x, axis in zip(rows, axes, strict=True)))
+        rows, luck, judged = expand(genome), key, jax.vmap(one)
+        if together > 1:
+            apart = lambda x: x.reshape(n // together, together, *x.shape[1:])  # noqa: E731
+            rows, luck = jax.tree.map(apart, (rows, luck))
+            shared = lambda x, axis: x[:, 0] if axis is None and x is not None else x  # noqa: E731
+            rows = Genome(*map(shared, rows, axes))
+            judged = jax.vmap(jax.vmap(one, (Genome(*axes), 0)))
         members = jax.tree.map(partial(_pad, to=self.devices * count * chunk), (rows, luck))
-        judged = jax.vmap(jax.vmap(one, (Genome(*axes), 0)))
 
         def block(members):
             if count == 1:
@@ -94,7 +97,8 @@ class Runtime:
 
         if self.mesh is not None:
             block = jax.shard_map(block, mesh=self.mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False)
-        return jax.tree.map(lambda x: x.reshape(x.shape[0] * together, *x.shape[2:])[:n], block(members))
+        flat = lambda x: x.reshape(x.shape[0] * together, *x.shape[2:]) if together > 1 else x  # noqa: E731
+        return jax.tree.map(lambda x: flat(x)[:n], block(members))
 
     def sum(self, noise: Noise | ByPath | Plan, like: Params, genome: Genome, weights: Float[Array, "n"]) -> Params:
         """sum_i w_i sum_k scale_ik noise(key_ik), shaped like `like`: one matmul a leaf, never member by member.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from evo.archive import Archive, Inserted, Outside, check, checked, filed
+from evo.archive import UNIT, Archive, Bounds, Inserted, Outside, check, checked, filed
 from evo.novelty import squared
 
 BLOCK = 256  # elites, or newcomers, that are compared at a time
@@ -27,14 +27,14 @@ class Unstructured:
     the fittest goes first (ties: the lower index), and whoever is too near to one that went in stays out. So the
     distances hold after every batch. A full archive only replaces.
 
-    `bounds` say how many descriptors there are and what pictures show; a descriptor beyond them counts as out of
-    bounds and enters all the same, or never (`outside="refuse"`). Coverage is the share of places that are taken.
-    Distances are Euclidean, in the descriptors' own units.
+    `bounds` (as in `evo.archive.Grid`) say how many descriptors there are and what pictures show; a descriptor beyond
+    them counts as out of bounds and enters all the same, or never (`outside="refuse"`). Coverage is the share of places
+    that are taken. Distances are Euclidean, in the descriptors' own units.
     """
 
     cells: int = 1024
     distance: float = 0.05
-    bounds: tuple[tuple[float, float], ...] = ((0.0, 1.0), (0.0, 1.0))
+    bounds: Bounds = UNIT
     offset: float = 0.0
     outside: Outside = "clip"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Int, Key
 
-from evo.archive import Archive, Grid
+from evo.archive import UNIT, Archive, Bounds, Grid
 from evo.express import ByPath, Plan
 from evo.genome import Genome
 from evo.noise import Gaussian, Noise
@@ -22,13 +22,13 @@ class MapElites:
 
     member = x1 + iso * noise + line * N(0, 1) * (x2 - x1), with x1 and x2 drawn uniformly from the elites and one
     N(0, 1) for the whole member. As long as the archive is empty: initial parameters + `initial` * noise. `shape` and
-    `bounds` are the grid's, one entry for each descriptor of the task; `offset` is subtracted in the QD score. It is
-    `QD` with a grid and this one emitter.
+    `bounds` are the grid's, one entry for each descriptor of the task; bounds that aren't given are the task's own.
+    `offset` is subtracted in the QD score. It is `QD` with a grid and this one emitter.
     """
 
     population: int = 256
     shape: tuple[int, ...] = (32, 32)
-    bounds: tuple[tuple[float, float], ...] = ((0.0, 1.0), (0.0, 1.0))
+    bounds: Bounds = UNIT
     iso: float = 0.01
     line: float = 0.2
     initial: float = 0.1

@@ -20,6 +20,7 @@ from evo.strategies.qd import QD
 from evo.task import Evaluation
 from evo.unstructured import Unstructured
 from evo.view import gathered
+from evo.view.page import Exhibit, content
 from evo.view.past import kept, members, parents, tenants
 
 STRATEGY = MapElites(64, (8, 8), offset=-0.5)
@@ -50,6 +51,27 @@ def test_the_arrivals_tell_every_archive(run, tmp_path):
         assert_array_equal(rows["parents"][lives][there], np.asarray(archive.record.parents)[there])
     evo.run(Arm(), None, STRATEGY, generations=8, out=tmp_path / "whole", config=TEXT)
     assert_array_equal(evo.open(tmp_path / "whole").folder.arrivals.read(), rows)
+
+
+def test_a_deep_archive_knows_its_lines(tmp_path):
+    strategy = QD(Deep(Grid((5, 5), offset=-0.5), 3), (IsoLine(64),))
+    evo.run(Arm(fitness_noise=0.1), None, strategy, generations=8, out=tmp_path / "run")
+    run = evo.open(tmp_path / "run", task=Arm(fitness_noise=0.1), strategy=strategy)
+    data, rows = gathered(run), run.folder.arrivals.read()
+    assert data.depth == 3
+    for generation in (0, 7):
+        lives, archive = tenants(rows, 25, generation, 3), run.archive(generation + 1)
+        assert_array_equal(np.where(lives >= 0, rows["fitness"][lives], -np.inf), np.asarray(archive.fitness))
+    family = parents(rows)
+    last = int(np.flatnonzero((family >= 0).all(1))[-1])
+    born, state = int(rows["generation"][last]), run.strategy_state(int(rows["generation"][last]))
+    found = members(rows, *(run.folder.records.column(name) for name in ("fitness", "descriptor")))
+    for parent, row in zip(family[last], rows["parents"][last], strict=True):
+        assert rows["generation"][parent] < born
+        made = run.member(int(rows["generation"][parent]), int(found[parent]))  # what it was, rebuilt
+        assert_array_equal(strategy.bases(state)[row], made)
+    shown = content(Exhibit(data))["past"]
+    assert (shown["depth"], shown["fathers"]) == (3, 2)
 
 
 def test_an_arrival_is_a_member_of_its_generation(run):
@@ -119,6 +141,8 @@ def test_lines_of_ancestors_golden():
     assert_array_equal(parents(rows), [[-1, -1], [-1, -1], [0, 1], [0, -1], [-1, -1], [2, -1]])
     assert_array_equal(tenants(rows, 6), [-1, -1, -1, 2, 5, -1])
     assert_array_equal(tenants(rows, 6, 1), [-1, -1, -1, 2, 3, 1])
+    assert_array_equal(tenants(rows, 3, depth=2), [-1, 2, 5])  # two places a cell: the fitter
+    assert_array_equal(tenants(rows, 3, 1, depth=2), [-1, 2, 1])
 
 
 def test_what_is_left_out_of_a_page_is_no_ancestor():

@@ -261,7 +261,10 @@ def test_export_writes_the_elites(arm, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "elites.npz")["params/value"], archive.rows[taken])
     assert main(["export", str(arm), str(tmp_path / "elites.safetensors")]) == 0
     grid, row = evo.open(arm).strategy.grid, archive.rows[0]
-    for suffix in (".npz", ".safetensors"):
+    with pytest.raises(ValueError, match="no parameters to come back with"):
+        from_file(grid, tmp_path / "elites.csv", row)
+    assert main(["export", str(arm), str(tmp_path / "elites.csv"), "--parameters"]) == 0
+    for suffix in (".npz", ".safetensors", ".csv"):
         back = from_file(grid, tmp_path / f"elites{suffix}", row, jax.tree.map(lambda x: x[0], archive.record))
         np.testing.assert_array_equal(back.fitness, archive.fitness)
         for name in ("rows", "descriptor", "record"):
@@ -269,7 +272,7 @@ def test_export_writes_the_elites(arm, tmp_path):
             for mine, theirs in jax.tree.leaves(pairs, is_leaf=lambda x: type(x) is tuple):
                 np.testing.assert_array_equal(mine[taken], theirs[taken])
     with pytest.raises(ValueError, match="elites come back from"):
-        from_file(grid, tmp_path / "elites.csv", row)
+        from_file(grid, tmp_path / "elites.txt", row)
     with pytest.raises(ValueError, match="has shape"):
         from_file(grid, tmp_path / "elites.npz", row[:-1])
 

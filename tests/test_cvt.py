@@ -80,7 +80,10 @@ def test_novelty_golden():
     assert_allclose(novelty(archive, place, 1), [1, 0, -np.inf])
 
 
-@pytest.mark.parametrize("cells", [Grid((5, 4), BOX), CVT(20, BOX)])
+ANNEALED = Grid((5, 4), BOX, learning_rate=0.3, threshold_min=-2.0)
+
+
+@pytest.mark.parametrize("cells", [Grid((5, 4), BOX), CVT(20, BOX), ANNEALED])
 @pytest.mark.parametrize("peer", ["pyribs", "qdax"])
 def test_archives_go_out_and_come_back(peer, cells):
     exchange = pytest.importorskip("evo.exchange")
@@ -90,13 +93,18 @@ def test_archives_go_out_and_come_back(peer, cells):
     rows, fitness = rng.normal(size=(30, 3)).astype(np.float32), rng.normal(size=30).astype(np.float32)
     rows = {"w": rows, "n": np.arange(30)} if peer == "qdax" else rows  # pyribs takes flat rows alone
     batch = jax.tree.map(jnp.asarray, (fitness, place, rows))
-    ours, _ = insert(cells, empty(cells, jax.tree.map(lambda x: jnp.zeros_like(x[0]), batch[2])), *batch)
+    record = {"generation": jnp.arange(30), "parents": jnp.asarray(rng.integers(0, 20, (30, 2)), jnp.int32)}
+    blank, one = (jax.tree.map(lambda x: jnp.zeros_like(x[0]), tree) for tree in (batch[2], record))
+    ours, _ = insert(cells, empty(cells, blank, one), *batch, record)
     there = getattr(exchange, f"to_{peer}")(cells, ours)
-    back = getattr(exchange, f"from_{peer}")(cells, there)
+    back = getattr(exchange, f"from_{peer}")(cells, there, one)
     taken = np.isfinite(ours.fitness)
     assert_array_equal(back.fitness, ours.fitness)
     assert_array_equal(back.descriptor[taken], ours.descriptor[taken])
     jax.tree.map(lambda a, b: assert_array_equal(a[taken], b[taken]), back.rows, ours.rows)
+    jax.tree.map(lambda a, b: assert_array_equal(a[taken], b[taken]), back.record, ours.record)
+    if cells.learning_rate is not None and peer == "pyribs":
+        assert_array_equal(back.threshold, ours.threshold)
     if peer == "pyribs":
         with pytest.raises(ValueError, match="hold flat rows"):
             exchange.to_pyribs(cells, ours._replace(rows={"w": ours.rows}))

@@ -102,7 +102,7 @@ def test_failures_stay_out():
 
 def test_a_wrong_descriptor_is_told():
     with pytest.raises(ValueError, match="one pair of bounds for each"):
-        MapElites(shape=(3, 3, 3))
+        MapElites(shape=(3, 3, 3), bounds=((0.0, 1.0),) * 2)
     strategy = replace(MapElites(population=2), shape=(3,), bounds=((0.0, 1.0),))
     state = strategy.init(jax.random.key(0), jnp.zeros(JOINTS))
     for task, said in [(arm, "the task gives 2"), (lambda params, key: params.sum(), "this task gives none")]:

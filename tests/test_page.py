@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from samples import HOSTILE, archive, columns, tessellation, walker, with_past
 
-from evo.view import Film, archive_page, episode
+from evo.arrivals import kind
+from evo.view import ArchiveData, Film, archive_page, episode
 from evo.view.curves import curves
 from evo.view.page import Exhibit
 
@@ -97,6 +98,7 @@ def pages(tmp_path_factory):
     archive_page(archive((12,)), folder / "profile.html")
     archive_page(Exhibit(tessellation(200, 3), run="runs/a", undrawn="it draws nothing"), folder / "cloud.html")
     frames = (np.arange(50)[:, None, None, None] * np.array([5, 1, 3]) * np.ones((1, 24, 32, 1))).astype(np.uint8)
+    archive_page(places(), folder / "places.html")
     numbers = Exhibit(archive(), numbers={int(archive().fitness.argmax()): np.sin(np.arange(40.0))})
     archive_page(numbers, folder / "numbers.html")
     episode.page([Film(frames, 0.02, np.ones(50), HOSTILE), walker(title=HOSTILE)], folder / "episode.html")
@@ -138,6 +140,7 @@ def test_a_thinned_film_has_its_ends_and_its_return():
     few = thinned(film, 12)
     assert few.frames[:, 0, 0, 0].tolist() == [0, 9, 18, 27, 36, 45, 54, 63, 72, 81, 90, 99]
     assert (few.reward.sum(), round(few.dt, 9)) == (100, 0.9)
+    assert thinned(film._replace(frames=film.frames.repeat(300, 1).repeat(400, 2)), 4).frames.shape == (4, 240, 320, 3)
 
 
 @browsing
@@ -197,6 +200,66 @@ def test_the_slider_and_the_ancestors_go_back_in_time(chromium, pages):
         page.locator("#run").click()
         until(page, "+document.getElementById('when').value < 5")
         page.locator("#color").select_option("generation")
+
+
+def places():
+    """Four cells of two places each: cell 0 had its fittest in its second place, and now in its first."""
+    rows = np.zeros(4, kind(2, 2))
+    rows["generation"], rows["cell"], rows["fitness"] = [0, 1, 2, 3], [0, 1, 6, 0], [1, 2, 1.5, 3]
+    rows["parents"] = [[-1, -1], [0, -1], [1, 0], [0, 6]]
+    fitness = np.array([3, -np.inf, -np.inf, 1.5])
+    return ArchiveData(fitness, np.full((4, 2), 0.2), (2, 2), ((0, 1), (0, 1)), past=rows, depth=2)
+
+
+@browsing
+def test_a_deep_archive_shows_the_fittest_of_a_cell_and_its_line(chromium, pages):
+    with opened(chromium, pages / "places.html") as page:
+        assert heading(page) == "Cell 0"
+        assert page.locator("ol.line b").all_inner_texts() == ["0", "3"]  # of its place's tenant before it
+        page.locator("dd .link", has_text="fitness 2, generation 1").click()
+        assert heading(page) == "Cell 0 not its fittest"
+        page.locator("#search").fill("3")
+        page.locator("#search").press("Enter")
+        assert page.locator("ol.line b").all_inner_texts() == ["0", "1", "2"]
+        page.locator("ol.line button").first.click()
+        assert heading(page) == "Cell 0 until generation 3"
+        page.locator("#when").fill("2")
+        assert page.locator("dd").first.inner_text() == "2"
+        assert "50.0 % filled, QD 3.500" in page.locator("#generation").inner_text()
+
+
+NEAREST = """() => {
+  const marks = Array.from({ length: 500 }, (_, i) => ({ i, middle: [(i * 0.618) % 1, ((i * 0.414) % 1) ** 3] }));
+  const near = evo.near(marks), wrong = [];
+  for (let k = 0; k < 300; k++) {
+    const x = (k * 0.713) % 1, y = (k * 0.291) % 1, most = k % 3 ? Infinity : 9, wanted = (m) => k % 2 || m.i % 7 === 0;
+    const far = (m) => Math.hypot((m.middle[0] - x) * 300, (m.middle[1] - y) * 200);
+    const some = marks.filter((m) => wanted(m) && far(m) < most), best = Math.min(...some.map(far));
+    const found = near(x, y, [300, 200], most, wanted);
+    if (some.length ? !found || Math.abs(far(found) - best) > 1e-9 : found) wrong.push(k);
+  }
+  return wrong;
+}"""
+
+
+@browsing
+def test_the_nearest_mark_is_found_without_looking_at_all(chromium, pages):
+    with opened(chromium, pages / "cloud.html") as page:
+        assert page.evaluate(NEAREST) == []
+        page.locator("#each").select_option("every")
+        page.locator(".tip").wait_for(state="hidden")
+        before = drawn(page)
+        page.hover("#map")  # no elite may be just there
+        box = page.locator("#map").bounding_box()
+        for i in range(60):
+            page.mouse.move(box["x"] + 100 + 10 * i, box["y"] + 0.5 * box["height"])
+            if page.locator(".tip").is_visible():
+                break
+        assert page.locator(".tip").inner_text().startswith("cell ")
+        assert drawn(page) != before
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(100)
+        assert drawn(page) == before  # what lay on the map is gone, and the map is as it was
 
 
 @browsing

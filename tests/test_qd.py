@@ -1,5 +1,7 @@
 """Quality diversity with any archive and emitters: one table of laws, CMA-ES and luck against numpy twins."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,9 @@ from evo.archive import Grid, empty, insert
 from evo.bandit import Played, choose, learn, unplayed
 from evo.cvt import CVT
 from evo.deep import Deep
+from evo.engine import settle
+from evo.envs.projection import Projection
+from evo.experiment import dump, load
 from evo.express import express_dense
 from evo.genome import member
 from evo.noise import LowRank
@@ -19,6 +24,7 @@ from evo.runtime import Runtime
 from evo.strategies.emitters.climb import Climb
 from evo.strategies.emitters.cma import CMA
 from evo.strategies.emitters.iso_line import IsoLine
+from evo.strategies.map_elites import MapElites
 from evo.strategies.qd import QD
 from evo.task import Evaluation
 from evo.unstructured import Unstructured
@@ -31,6 +37,7 @@ TABLE = {
     "CMA-ME": (QD(GRID, (CMA(5, 12, 0.5),)), 0.95),
     "CMA-MAE": (QD(ANNEALED, (CMA(5, 12, 0.5, "improvement", "mu", "basic"),)), 0.95),
     "ME-ES": (QD(GRID, (Climb(4, 16, 0.5, 0.2),)), 0.9),
+    "ME-ES, fitness": (QD(GRID, (Climb(4, 16, 0.5, 0.2, aim="fitness"),)), 0.4),
     "low-rank ME-ES, novelty": (QD(GRID, (Climb(4, 16, 0.5, 0.3, aim="novelty"),), noise=LowRank()), 0.9),
     "unstructured, novelty": (QD(Unstructured(400, 0.5, GRID.bounds), (Climb(4, 16, 0.5, 0.3, aim="novelty"),)), 0.6),
     "bandit, deep": (QD(Deep(GRID, 2), (IsoLine(30, 0.3), CMA(3, 10, 0.5), IsoLine(30, 0.0, 0.0)), active=2), 0.95),
@@ -204,3 +211,31 @@ def test_it_is_a_config(cells):
     built = schema.build(Strategy, raw, "strategy")
     assert [type(e) for e in built.emitters] == [IsoLine, CMA, Climb]
     assert schema.build(Strategy, schema.unbuild(built), "strategy") == built
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [QD(Grid((4, 4))), QD(CVT(9)), QD(Unstructured(9)), QD(Deep(CVT(9), 2)), MapElites(shape=(4, 4))],
+    ids=lambda strategy: type(getattr(strategy, "cells", strategy)).__name__,
+)
+def test_bounds_that_nobody_gave_are_the_tasks(strategy):
+    wide, params = Projection("sphere", 2), jnp.zeros(2)
+    assert settle(strategy, wide, params, ()).grid.bounds == wide.descriptor_bounds == ((-5.12, 5.12),) * 2
+    plain = lambda params, key: Evaluation(params.sum(), params)  # noqa: E731
+    assert settle(strategy, plain, params, ()).grid.bounds == ((0.0, 1.0),) * 2
+
+
+def test_bounds_that_somebody_gave_stay():
+    wide, unit = Projection("sphere", 2), ((0.0, 1.0),) * 2
+    assert settle(QD(Grid((4, 4), unit)), wide, jnp.zeros(2), ()).cells.bounds == unit
+    assert Grid((4, 4, 4)).bounds == ((0.0, 1.0),) * 3
+    with pytest.raises(ValueError, match="one length and one pair"):
+        settle(QD(Grid((4, 4, 4))), wide, jnp.zeros(2), ())
+
+
+def test_a_config_may_leave_bounds_to_its_task(tmp_path):
+    path = tmp_path / "short.yaml"
+    path.write_text("task: {kind: maze}\nstrategy: {kind: qd, cells: {kind: grid, shape: [4, 4]}}\n")
+    experiment: Any = load(str(path))
+    assert experiment.strategy.cells.bounds == experiment.task.descriptor_bounds
+    assert str(experiment.task.descriptor_bounds[1][1]) in dump(experiment)  # the resolved config says them

@@ -119,7 +119,7 @@ class Render:
             params = run.member(self.generation, self.member)
         else:
             params = run.solution() if self.cell is None else elite(run, self.cell)
-        return [filmed(run, params, i) for i in range(self.episodes)]
+        return [_kept(filmed(run, params, i), self.episodes) for i in range(self.episodes)]
 
 
 def tiles(run: Run, rows: int, columns: int) -> list[Any]:
@@ -138,9 +138,17 @@ def tiles(run: Run, rows: int, columns: int) -> list[Any]:
         there = np.flatnonzero(part == place)
         if there.size:
             cell = int(cells[there[fitness[there].argmax()]])
-            scene = filmed(run, jax.tree.map(lambda x, c=cell: x[c], archive.rows))
+            scene = _kept(filmed(run, jax.tree.map(lambda x, c=cell: x[c], archive.rows)), rows * columns)
             found[place] = scene._replace(title=f"cell {cell}: {fitness[there].max() + 0.0:.4g}")
     return found
+
+
+def _kept(shown: Any, count: int) -> Any:
+    """An episode to be shown with others, `count` in all: a film only in the size that it will have, for its raw
+    pictures may take a gigabyte."""
+    from evo.view.embed import thinned
+
+    return thinned(shown) if count > 1 and isinstance(shown, Film) else shown
 
 
 def parts(descriptor: np.ndarray, bounds: Sequence[tuple[float, float]], rows: int, columns: int) -> np.ndarray:

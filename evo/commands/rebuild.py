@@ -76,6 +76,7 @@ class Export:
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
     out: Annotated[Positional[Path], arg(metavar="OUT", help="A file that ends in .safetensors, .npz or .csv.")]
+    parameters: Annotated[bool, arg(help="In a CSV of elites, a column for each of their parameters too.")] = False
     solution: Annotated[bool, arg(help="The solution, even where there is an archive.")] = False
     encoding: Annotated[
         bool, arg(help="The elite of a genetic algorithm as its chain of mutations, 12 bytes each.")
@@ -101,7 +102,10 @@ class Export:
         run = opened(self.run)
         archive = hasattr(run.strategy, "archive") and not self.solution
         arrays = archived(run) if archive else flatten(run.solution())
-        write(self.out, arrays)
+        if self.parameters and self.out.suffix == ".csv":
+            write_csv(self.out, arrays, parameters=True)
+        else:
+            write(self.out, arrays)
         what = f"{len(arrays['cell'])} elites" if archive else f"{sum(x.size for x in arrays.values()):,} parameters"
         console.print(f"{what} written to {self.out}", highlight=False, soft_wrap=True)
         return 0
@@ -136,14 +140,14 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]):
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def write_csv(path: Path, arrays: dict[str, np.ndarray]):
-    """A row an elite (without its parameters), or, for a solution, a row a number: path, index, value."""
+def write_csv(path: Path, arrays: dict[str, np.ndarray], parameters: bool = False):
+    """A row an elite (with its parameters where asked), or, for a solution, a row a number: path, index, value."""
     from evo.exchange import columns
 
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         if "cell" in arrays:
-            told = columns(arrays)
+            told = columns(arrays, parameters)
             rows.writerow(told)
             rows.writerows(zip(*(x.tolist() for x in told.values()), strict=True))
         else:

@@ -80,7 +80,7 @@
     const wanted = mode === "difference" ? [undefined] : mode === "each" ? runs.map((_, i) => i) : [+mode];
     fields.length = 0;
     get("fields").replaceChildren(...wanted.map((story) => {
-      const canvas = evo.element("canvas", { className: "map", tabIndex: 0, ariaLabel: "Cells of the archive; arrow keys move to the next elite" });
+      const canvas = evo.element("canvas", { className: "map", tabIndex: 0, role: "img", ariaLabel: "Cells of the archive; arrow keys move to the next elite" });
       const tip = evo.element("div", { className: "tip", hidden: true }), field = { story, canvas, tip };
       field.map = evo.map(canvas, first, view, () => fields.forEach((f) => f.map.redraw()));
       const own = story ?? 0;
@@ -260,6 +260,7 @@
     clearInterval(ticking);
     ticking = 0;
     get("run").textContent = on ? "❚❚" : "▶";
+    get("run").ariaLabel = on ? "Pause the generations" : "Play the generations";
     if (!on) return;
     if (time >= last()) travel(0);
     const step = Math.max(1, Math.round(last() / 120));

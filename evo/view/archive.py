@@ -37,6 +37,7 @@ class ArchiveData(NamedTuple):
     columns: Mapping[str, np.ndarray] | None = None  # more to say of each cell, [c]: numbers, or strings
     offset: float = 0.0  # the QD score is the sum of fitness - offset
     past: Rows | None = None  # who moved in when: evo/arrivals.py
+    depth: int = 1  # how many elites a cell has in the past: its own are depth * cell and those that follow
 
 
 def checked(data: ArchiveData) -> ArchiveData:

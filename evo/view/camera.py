@@ -13,7 +13,6 @@ from jaxtyping import Float
 
 from evo.view.scene import Poses, Scene, halves, steady
 
-CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
 FOCAL = 1 / np.tan(np.radians(16))  # half the field of view across the shorter side is 16 degrees
 
 
@@ -58,35 +57,66 @@ def frame(scene: Scene, poses: Poses, follow: bool = True, aspect: float = 1.0) 
 
     It stays where it is when it wanders less than its own size, or than the size of the walls around it.
     """
-    box = _corners(scene, poses)
-    if not box.shape[1]:
-        return Framing(np.zeros((len(box), 3)), 5.0)
-    still = steady(poses)[[shape.kind != "plane" for shape in scene.shapes]]
-    body = box if still.all() else box[:, ~still]
-    centre = body.mean((1, 2))
-    middle = (box.min((0, 1, 2)) + box.max((0, 1, 2))) / 2
-    walls = float(np.linalg.norm(np.ptp(box[0, still], (0, 1)))) / 2 if still.any() and not still.all() else 0.0
-    radius = float(np.linalg.norm(body - centre[:, None, None], axis=-1).max((1, 2)).mean())
-    if not follow or np.linalg.norm(centre - middle, axis=-1).max() < max(1.5 * radius, walls):
-        return Framing(np.tile(middle, (len(box), 1)), 1.1 * float(_needed(box - middle, scene.camera, aspect).max()))
-    target = _smooth(centre, max(int(1 / scene.dt), 1))
-    needed = _needed(body - target[:, None, None], scene.camera, aspect)
-    return Framing(target, 1.2 * float(np.quantile(needed, 0.9)))
-
-
-def _corners(scene: Scene, poses: Poses) -> Float[np.ndarray, "t s 8 3"]:
-    """The corners of the box around every shape that has an end."""
     solid = [i for i, shape in enumerate(scene.shapes) if shape.kind != "plane"]
-    half = np.array([halves(scene.shapes[i]) for i in solid]).reshape(-1, 1, 3)
-    turned = np.einsum("tsij,scj->tsci", poses.rotation[:, solid], half * CORNERS)
-    return poses.position[:, solid, None] + turned
+    if not solid:
+        return Framing(np.zeros((len(poses.position), 3)), 5.0)
+    box = Boxes(poses.position[:, solid], poses.rotation[:, solid], np.array([halves(scene.shapes[i]) for i in solid]))
+    still = steady(poses)[solid]
+    body = box if still.all() else _some(box, ~still)
+    centre = body.middle.mean(1)
+    low, high = _ends(box)
+    middle = (low.min(0) + high.max(0)) / 2
+    walls = 0.0
+    if still.any() and not still.all():
+        low, high = _ends(Boxes(box.middle[:1, still], box.axes[:1, still], box.half[still]))
+        walls = float(np.linalg.norm(high.max(0) - low.min(0))) / 2
+    radius = float(_farthest(_from(body, centre)).mean())
+    if not follow or np.linalg.norm(centre - middle, axis=-1).max() < max(1.5 * radius, walls):
+        still_at = np.tile(middle, (len(centre), 1))
+        return Framing(still_at, 1.1 * float(_needed(_from(box, still_at), scene.camera, aspect).max()))
+    target = _smooth(centre, max(int(1 / scene.dt), 1))
+    needed = _needed(_from(body, target), scene.camera, aspect)
+    usual = float(np.quantile(needed, 0.9))  # it may stretch for a moment: then all of it is in the picture, just so
+    return Framing(target, max(1.2 * usual, 1.1 * min(float(needed.max()), 1.5 * usual)))
 
 
-def _needed(offset: np.ndarray, angles: tuple[float, float], aspect: float) -> Float[np.ndarray, "t"]:
-    """How far back all points are in the picture: FOCAL * aside <= distance - towards, for each point."""
-    right, up, forward = np.moveaxis(offset @ look(np.zeros(3), *angles, 1.0).axes.T, -1, 0)
-    aside = np.maximum(np.abs(right) / max(aspect, 1.0), np.abs(up) * min(aspect, 1.0))
-    return np.maximum((FOCAL * aside - forward).max((1, 2)), 1e-3)
+class Boxes(NamedTuple):
+    """The box around every shape that has an end. What its corners reach in a direction v, from the origin, is
+    v middle + sum_j |v axis_j| half_j."""
+
+    middle: Float[np.ndarray, "t s 3"]
+    axes: Float[np.ndarray, "t s 3 3"]  # in columns
+    half: Float[np.ndarray, "s 3"]
+
+
+def _some(box: Boxes, which: np.ndarray) -> Boxes:
+    return Boxes(box.middle[:, which], box.axes[:, which], box.half[which])
+
+
+def _from(box: Boxes, origin: Float[np.ndarray, "t 3"]) -> Boxes:
+    return box._replace(middle=box.middle - origin[:, None])
+
+
+def _ends(box: Boxes) -> tuple[Float[np.ndarray, "s 3"], Float[np.ndarray, "s 3"]]:
+    """The least and the most that each box reaches along x, y and z, at any time."""
+    reach = (np.abs(box.axes) @ box.half[..., None])[..., 0]
+    return (box.middle - reach).min(0), (box.middle + reach).max(0)
+
+
+def _farthest(box: Boxes) -> Float[np.ndarray, "t"]:
+    """The distance from the origin to the farthest corner."""
+    along = np.abs(box.middle[..., None, :] @ box.axes)[..., 0, :]
+    square = (box.middle**2).sum(-1) + (box.half**2).sum(-1) + 2 * (along * box.half).sum(-1)
+    return np.sqrt(square.max(1))
+
+
+def _needed(box: Boxes, angles: tuple[float, float], aspect: float) -> Float[np.ndarray, "t"]:
+    """How far back all corners are in the picture: FOCAL * aside <= distance - towards, for each."""
+    right, up, forward = look(np.zeros(3), *angles, 1.0).axes
+    aside = FOCAL * right / max(aspect, 1.0), FOCAL * up * min(aspect, 1.0)
+    ways = np.array([sign * way - forward for way in aside for sign in (1, -1)])
+    reach = (np.abs(ways @ box.axes) @ box.half[..., None])[..., 0]  # t s 4
+    return np.maximum((box.middle @ ways.T + reach).max((1, 2)), 1e-3)
 
 
 def _smooth(path: np.ndarray, steps: int) -> np.ndarray:

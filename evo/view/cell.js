@@ -15,7 +15,7 @@
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   };
   const command = (text) => {
-    const code = evo.element("code", { textContent: text, title: text }), button = evo.element("button", { type: "button", textContent: "Copy" });
+    const code = evo.element("code", { textContent: text, title: text }), button = evo.element("button", { type: "button", textContent: "Copy", ariaLabel: "Copy " + text });
     button.onclick = () => copy(text, button, code);
     return evo.element("div", { className: "command" }, code, button);
   };
@@ -34,30 +34,25 @@
     return (held ? `This page holds ${held} replays${dotted ? ", marked by white dots" : ""}, and none of this cell.` : "This page holds no replays.") + ways;
   };
 
-  // What an elite scored when it was judged again: a dot each, their mean, and what let it in.
-  const scored = (scores, reported) => {
-    const some = scores.filter((x) => x !== null), mean = some.reduce((a, b) => a + b, 0) / Math.max(some.length, 1);
-    const all = [...some, reported], low = Math.min(...all), high = Math.max(...all), span = high - low || 1;
-    const x = (v) => 14 + ((v - low) / span) * 332;
-    const sketch = svg("svg", { viewBox: "0 0 360 46", class: "sketch", role: "img",
-      "aria-label": `judged ${some.length} times again: mean ${evo.number(mean)}, reported ${evo.number(reported)}` });
+  // What an elite scored when it was judged again `count` times: a dot for each score that is known, their mean, and
+  // what let it in. Of looks of the run itself, or of `evo eval`, the mean alone is known.
+  const judged = (scores, mean, count, reported) => {
+    const head = evo.element("h3", { textContent: "On fresh luck" }), note = (textContent) => evo.element("p", { className: "note", textContent });
+    if (!Number.isFinite(mean)) return [head, note("No look at it was finite.")];
+    const all = [...scores, mean, reported], low = Math.min(...all), high = Math.max(...all), x = (v) => 14 + ((v - low) / (high - low || 1)) * 332;
+    const said = `Judged ${count > 0 ? `${count} ${count === 1 ? "time " : "times "}` : ""}again: corrected ${evo.number(mean)} (|), reported ${evo.number(reported)} (▼).`;
+    const sketch = svg("svg", { viewBox: "0 0 360 46", class: "sketch", role: "img", "aria-label": said });
     sketch.append(svg("line", { x1: 8, x2: 352, y1: 22, y2: 22, class: "rule" }));
-    some.forEach((v, i) => sketch.append(svg("circle", { cx: x(v), cy: 22 + ((i * 7) % 13) - 6, r: 3, class: "score" })));
+    scores.forEach((v, i) => sketch.append(svg("circle", { cx: x(v), cy: 22 + ((i * 7) % 13) - 6, r: 3, class: "score" })));
     sketch.append(svg("path", { d: `M${x(mean)} 8V36`, class: "mean" }), svg("path", { d: `M${x(reported)} 4l-5 -1 5 9 5 -9z`, class: "reported" }));
-    for (const [v, anchor] of [[low, "start"], [high, "end"]])
-      sketch.append(svg("text", { x: x(v), y: 45, "text-anchor": anchor }, evo.number(v)));
-    const said = `Judged ${some.length} times again: corrected ${evo.number(mean)} (|), reported ${evo.number(reported)} (▼).`;
-    return [evo.element("h3", { textContent: "On fresh luck" }), sketch, evo.element("p", { className: "note", textContent: some.length ? said : "No look at it was finite." })];
+    for (const [v, anchor] of [[low, "start"], [high, "end"]]) sketch.append(svg("text", { x: x(v), y: 45, "text-anchor": anchor }, evo.number(v)));
+    return [head, sketch, note(said)];
   };
-
-  // The same where only the mean is known: from the run's own looks, or from `evo eval`.
-  const looked = (mean, reported, count) => {
-    const low = Math.min(mean, reported), span = Math.max(mean, reported) - low || 1, x = (v) => 14 + ((v - low) / span) * 332;
-    const sketch = svg("svg", { viewBox: "0 0 360 46", class: "sketch", role: "img", "aria-label": `corrected ${evo.number(mean)}, reported ${evo.number(reported)}` });
-    sketch.append(svg("line", { x1: 8, x2: 352, y1: 22, y2: 22, class: "rule" }), svg("path", { d: `M${x(mean)} 8V36`, class: "mean" }), svg("path", { d: `M${x(reported)} 4l-5 -1 5 9 5 -9z`, class: "reported" }));
-    for (const v of [mean, reported]) sketch.append(svg("text", { x: x(v), y: 45, "text-anchor": v === low ? "start" : "end" }, evo.number(v)));
-    const times = count > 0 ? `Judged ${count} ${count === 1 ? "time" : "times"} again` : "Judged again";
-    return [evo.element("h3", { textContent: "On fresh luck" }), sketch, evo.element("p", { className: "note", textContent: `${times}: corrected ${evo.number(mean)} (|), reported ${evo.number(reported)} (▼).` })];
+  const looks = ({ run, value }, { cell, fitness }) => { // of today's elite
+    const scores = run.scores[cell]?.filter((x) => x !== null);
+    if (scores) return judged(scores, scores.reduce((sum, x) => sum + x, 0) / scores.length, scores.length, fitness);
+    const mean = value("corrected", cell);
+    return Number.isFinite(mean) ? judged([], mean, value("looks", cell), fitness) : [];
   };
 
   // Ancestors: fitness over generations, and the same as a list; each of them can be chosen.
@@ -75,7 +70,7 @@
       const dot = svg("circle", { cx: x, cy: y, r: here ? 5 : 3.4, class: here ? "step here" : "step" }, svg("title", {}, said));
       dot.onclick = () => choose(e.row);
       sketch.append(dot);
-      const button = evo.element("button", { type: "button", onclick: () => choose(e.row), ariaCurrent: here ? "step" : "false" },
+      const button = evo.element("button", { type: "button", ariaLabel: said, onclick: () => choose(e.row), ariaCurrent: here ? "step" : "false" },
         evo.element("b", { textContent: e.generation }), ` cell ${e.cell}`, evo.element("span", { textContent: evo.number(e.fitness) }));
       list.append(evo.element("li", {}, button));
     });
@@ -84,11 +79,11 @@
   };
 
   const bars = (numbers) => { // a member's parameters, where nothing else is to be seen
-    const most = Math.max(...numbers.map(Math.abs), 1e-9), wide = 340 / numbers.length;
-    const sketch = svg("svg", { viewBox: "0 0 360 90", class: "sketch", role: "img", "aria-label": `${numbers.length} parameters` });
-    sketch.append(svg("line", { x1: 10, x2: 350, y1: 45, y2: 45, class: "rule" }));
+    const high = Math.max(...numbers, 0), low = Math.min(...numbers, 0), scale = 80 / (high - low || 1), zero = 5 + high * scale, wide = 340 / numbers.length;
+    const sketch = svg("svg", { viewBox: "0 0 360 90", class: "sketch", role: "img", "aria-label": `${numbers.length} parameters, from ${evo.number(Math.min(...numbers))} to ${evo.number(Math.max(...numbers))}` });
+    sketch.append(svg("line", { x1: 10, x2: 350, y1: zero, y2: zero, class: "rule" }));
     numbers.forEach((v, i) => sketch.append(svg("rect", { x: 10 + i * wide, width: Math.max(wide * 0.8, 0.6),
-      y: v > 0 ? 45 - (40 * v) / most : 45, height: Math.max((40 * Math.abs(v)) / most, 0.5), class: "bar" }, svg("title", {}, `${i}: ${evo.number(v)}`))));
+      y: zero - Math.max(v, 0) * scale, height: Math.max(Math.abs(v) * scale, 0.5), class: "bar" }, svg("title", {}, `${i}: ${evo.number(v)}`))));
     return [evo.element("h3", { textContent: `Parameters${numbers.length === 256 ? " (the first 256)" : ""}` }), sketch];
   };
 
@@ -113,14 +108,12 @@
       if (story.known && e.member >= 0) found.push(["member", String(e.member)]);
       return [...found, ...story.says(e.row)];
     };
+    const link = (row, said) => evo.element("button", { type: "button", className: "link", textContent: said(story.elite(row)), onclick: () => page.choose(row) });
     const parents = (e) => {
       if (!story.known || !e.parents.length) return [];
       const known = [...new Set(e.parents.filter((r) => r >= 0))];
       if (!known.length) return ["none: the initial parameters, or an emitter's own"];
-      return known.map((r) => {
-        const one = story.elite(r);
-        return evo.element("button", { type: "button", className: "link", textContent: `cell ${one.cell}, generation ${one.generation}`, onclick: () => page.choose(r) });
-      });
+      return known.map((r) => link(r, (one) => `cell ${one.cell}, generation ${one.generation}`));
     };
     const play = async (e) => {
       const key = `${e.cell}@${e.row}`;
@@ -154,12 +147,12 @@
         shown = row;
         line = story.line(root);
         if (!line.some((step) => step.row === row)) line = story.line(row);
-        heading.replaceChildren(`Cell ${e.cell}`, ...of, ...(final ? [] : [evo.element("small", { textContent: ` until generation ${fate}` })]));
+        const told = final ? "" : fate === null ? " not its fittest" : ` until generation ${fate}`;
+        heading.replaceChildren(`Cell ${e.cell}`, ...of, ...(told ? [evo.element("small", { textContent: told })] : []));
         facts.replaceChildren(...rows(e).flatMap(([key, value]) => [evo.element("dt", { textContent: key }), evo.element("dd", { textContent: value })]));
-        const from = parents(e);
-        if (from.length) facts.append(evo.element("dt", { className: "wide", textContent: "parents" }), evo.element("dd", { className: "wide" }, ...from));
-        const mean = final ? story.value("corrected", e.cell) : NaN;
-        again.replaceChildren(...(final && run.scores[e.cell] ? scored(run.scores[e.cell], e.fitness) : Number.isFinite(mean) ? looked(mean, e.fitness, story.value("looks", e.cell)) : []));
+        for (const [name, some] of [["parents", parents(e)], [fate === null ? "also here" : "here now", story.beside(row).map((r) => link(r, (one) => `fitness ${evo.number(one.fitness)}, generation ${one.generation}`))]])
+          if (some.length) facts.append(evo.element("dt", { className: "wide", textContent: name }), evo.element("dd", { className: "wide" }, ...some));
+        again.replaceChildren(...(final ? looks(story, e) : []));
         family.replaceChildren(...(story.known && run.past.fathers ? lineage(line, row, page.choose) : []));
         copies.replaceChildren(...commands(run, e, final, !!run.episodes[e.cell] || !!page.fetch));
         play(e);

@@ -42,6 +42,7 @@
       if (!columns) { host.append(evo.element("p", { className: "note", textContent: "Nothing to draw." })); return { destroy() {}, setSize() {} }; }
       const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui, sans-serif", values: (_, all) => all.map(short) };
       const chart = new uPlot({
+        legend: { markers: { dash: (_, i) => (series[i].dash ? "dashed" : "solid") } },
         width: host.clientWidth - 24, height: 300, series, bands, scales: { x: { time: false } }, cursor: { sync: { key: sync.key } },
         axes: [{ ...axis }, { ...axis, size: 62 }],
       }, columns, host);

@@ -22,7 +22,19 @@ from evo.view.scene import Episode, Film, Scene, checked, checked_film, ground, 
 PACE = 30  # steps a second that a page keeps; the player interpolates
 FRAMES, TALL, WIDE, SHEET = 120, 240, 320, 6  # of a film: most pictures, their size at most, a sheet's side
 SCRIPTS = {  # what each page runs, in this order
-    "archive.html": ("uplot.min", "base", "solid", "player", "map", "slices", "story", "cell", "pointer", "archive"),
+    "archive.html": (
+        "uplot.min",
+        "base",
+        "solid",
+        "player",
+        "near",
+        "map",
+        "slices",
+        "story",
+        "cell",
+        "pointer",
+        "archive",
+    ),
     "curves.html": ("uplot.min", "base", "curves"),
     "episode.html": ("base", "solid", "player", "episode"),
 }
@@ -54,15 +66,11 @@ def episode(shown: Episode) -> dict[str, Any]:
 
 def film(shown: Film) -> dict[str, Any]:
     """A film for the player: at most `FRAMES` pictures, made smaller where they are large, as WebP sheets."""
-    from PIL import Image
-
     told, shown = shown.reward is not None, checked_film(shown)
     count = len(shown.frames)
     kept = np.unique(np.linspace(0, count - 1, min(count, FRAMES)).round().astype(int))
-    height, width = shown.frames.shape[1:3]
-    scale = min(1.0, TALL / height, WIDE / width) if count > 1 else min(1.0, 900 / max(width, height))
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    small = [Image.fromarray(shown.frames[i]).resize(size, Image.Resampling.BOX) for i in kept]
+    small = _within(shown.frames[kept], (WIDE, TALL) if count > 1 else (900, 900))
+    size = small[0].size
     return {
         "title": shown.title,
         "times": array(kept * shown.dt),
@@ -74,14 +82,26 @@ def film(shown: Film) -> dict[str, Any]:
     }
 
 
-def thinned(shown: Film, most: int = FRAMES) -> Film:
-    """The film with at most so many pictures, evenly spread from the first to the last; rewards add up as before."""
-    count = len(shown.frames)
-    if count <= most:
+def thinned(shown: Film, most: int = FRAMES, box: tuple[int, int] = (WIDE, TALL)) -> Film:
+    """The film with at most so many pictures, evenly spread from the first to the last, that fit into `box` (width,
+    height); rewards add up as before. A single picture stays as it is."""
+    count = len(checked_film(shown).frames)
+    if count == 1:
         return shown
-    kept = np.linspace(0, count - 1, most).round().astype(int)
+    kept = np.linspace(0, count - 1, min(count, most)).round().astype(int)
     reward = None if shown.reward is None else np.diff(np.cumsum(np.nan_to_num(shown.reward))[kept], prepend=0.0)
-    return Film(np.asarray(shown.frames)[kept], shown.dt * (count - 1) / (most - 1), reward, shown.title)
+    frames = np.stack([np.asarray(image) for image in _within(np.asarray(shown.frames)[kept], box)])
+    return Film(frames, shown.dt * (count - 1) / (len(kept) - 1), reward, shown.title)
+
+
+def _within(frames: np.ndarray, box: tuple[int, int]) -> list[Any]:
+    """The pictures, made smaller where they are larger than `box` (width, height)."""
+    from PIL import Image
+
+    height, width = frames.shape[1:3]
+    scale = min(1.0, box[0] / width, box[1] / height)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    return [Image.fromarray(frame).resize(size, Image.Resampling.BOX) for frame in frames]
 
 
 def _sheet(pictures: list[Any], size: tuple[int, int]) -> str:
@@ -99,10 +119,11 @@ def _sheet(pictures: list[Any], size: tuple[int, int]) -> str:
 def scene(episode: Scene) -> dict[str, Any]:
     """A scene for the player: at most `PACE` steps a second, bodies relative to the target, 16 bits a number."""
     episode = checked(episode)
+    times, total, stride = *_clock(episode), max(int(1 / PACE / episode.dt), 1)
+    kept = np.unique(np.append(np.arange(0, len(times), stride), len(times) - 1))
+    episode = episode._replace(position=episode.position[kept], rotation=episode.rotation[kept], dt=episode.dt * stride)
     where = poses(episode)
     framing, still = frame(episode, where, aspect=4 / 3), steady(where)
-    stride = max(int(1 / PACE / episode.dt), 1)
-    kept = np.unique(np.append(np.arange(0, len(episode.position), stride), len(episode.position) - 1))
     moving = sorted({shape.body for shape, rests in zip(episode.shapes, still, strict=True) if not rests})
     local = matrix(np.array([shape.rotation for shape in episode.shapes], float).reshape(-1, 4))
     own = np.array([shape.position for shape in episode.shapes], float).reshape(-1, 3)
@@ -121,18 +142,23 @@ def scene(episode: Scene) -> dict[str, Any]:
     ]
     return {
         "title": episode.title,
-        "times": array(kept * episode.dt),
-        "total": array(np.cumsum(np.nan_to_num(episode.reward))[kept]),
-        "target": array(framing.target[kept]),
+        "times": array(times[kept]),
+        "total": array(total[kept]),
+        "target": array(framing.target),
         "bodies": len(moving),
-        "position": quantised((episode.position[:, moving] - framing.target[:, None])[kept]),
-        "rotation": quantised(_continuous(episode.rotation[:, moving])[kept]),
+        "position": quantised(episode.position[:, moving] - framing.target[:, None]),
+        "rotation": quantised(_continuous(episode.rotation[:, moving])),
         "shapes": shapes,
         "floor": ground(episode),
         "camera": list(episode.camera),
         "distance": framing.distance,
         "follows": bool((np.ptp(framing.target, 0) > 0).any()),
     }
+
+
+def _clock(episode: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """The seconds and the return at each step."""
+    return episode.dt * np.arange(len(episode.position)), np.cumsum(np.nan_to_num(episode.reward))
 
 
 def shared(episodes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -43,10 +43,11 @@ def grid(
 ):
     """Write several episodes side by side, each `width` x `height`, as one GIF or MP4; None is an empty place.
 
-    Those that end first stand still. An MP4 needs imageio-ffmpeg: ValueError where it isn't installed.
+    Those that end first stand still; films alone are less wide or high where their pictures are. An MP4 needs
+    imageio-ffmpeg: ValueError where it isn't installed.
     """
     path, some = target(path, (".gif", ".mp4")), [scene for scene in scenes if scene is not None]
-    step = _tick(some, fps)
+    step, (width, height) = _tick(some, fps), _fitting(some, width, height)
     shown = _tiled([s and frames(s, width, height, 1 / step, follow) for s in scenes], columns, width, height)
     if path.suffix == ".gif":
         _gif(shown, path, step)
@@ -127,6 +128,16 @@ def _pictures(film: Film, width: int, height: int, fps: float) -> Iterator[Image
         said = f"    return {total[step]:.1f}" if told else ""
         _caption(image, film.title, f"{step * film.dt:.1f} s{said}" if last else "")
         yield image
+
+
+def _fitting(scenes: list[Episode], width: int, height: int) -> tuple[int, int]:
+    """The size of one episode: as asked for, or as much of it as pictures of these shapes fill; even, for MP4."""
+    shapes = [checked_film(scene).frames.shape[1:3] for scene in scenes if isinstance(scene, Film)]
+    if len(shapes) < len(scenes):
+        return width, height
+    sizes = np.array(shapes) * np.min([height, width] / np.array(shapes), axis=1, keepdims=True)
+    high, wide = (np.maximum(sizes.max(0) // 2, 1) * 2).astype(int).tolist()
+    return wide, high
 
 
 def _tick(scenes: list[Episode], fps: float) -> float:

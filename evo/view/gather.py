@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from evo.arrivals import Rows, kind
 from evo.view.archive import ArchiveData
 from evo.view.past import tenants
 
@@ -42,9 +41,7 @@ def told(run: Run) -> ArchiveData:
         fitness, descriptor = np.asarray(archive.fitness), np.asarray(archive.descriptor)
         columns: dict[str, np.ndarray] = {}
     else:
-        if getattr(run.strategy, "cells", cells) != cells:  # parents are rows of a deeper archive than is shown
-            rows = orphaned(rows)
-        last = tenants(rows, cells.cells)
+        last = tenants(rows, cells.cells, depth=depth(run))
         fitness = np.where(last >= 0, rows["fitness"][last], np.float32(-np.inf))
         descriptor = np.where(last[:, None] >= 0, rows["descriptor"][last], 0)
         columns = {"generation": rows["generation"][last]}
@@ -53,16 +50,8 @@ def told(run: Run) -> ArchiveData:
             columns["emitter"] = np.array([*made_by, "?"])[np.clip(rows["emitter"][last], -1, len(made_by))]
     names = tuple(getattr(run.task, "descriptor_names", ()))
     shape, centroids = getattr(cells, "shape", None), getattr(cells, "centroids", None)
-    past = rows if len(rows) else None
-    return ArchiveData(fitness, descriptor, shape, cells.bounds, names, centroids, columns, cells.offset, past)
-
-
-def orphaned(rows: Rows) -> Rows:
-    """The same arrivals, of whom no parents are told."""
-    found = np.zeros(len(rows), kind(rows["descriptor"].shape[1], 0))
-    for name in ("generation", "cell", "emitter", "fitness", "descriptor"):
-        found[name] = rows[name]
-    return found
+    past, deep = (rows, depth(run)) if len(rows) else (None, 1)
+    return ArchiveData(fitness, descriptor, shape, cells.bounds, names, centroids, columns, cells.offset, past, deep)
 
 
 def cells_of(run: Run) -> Any:
@@ -71,6 +60,12 @@ def cells_of(run: Run) -> Any:
     if not hasattr(strategy, "archive"):
         raise ValueError(f"{run.path} has no archive: {type(strategy).__name__} keeps none.")
     return strategy.grid
+
+
+def depth(run: Run) -> int:
+    """How many elites a cell has."""
+    cells = cells_of(run)
+    return getattr(run.strategy, "cells", cells).cells // cells.cells
 
 
 def emitters(run: Run) -> list[str]:
@@ -128,11 +123,10 @@ def judged_again(run: Run, fitness: Float[np.ndarray, "c"], again: Again | None)
     if again is not None:
         same = (again.number > 0) & (again.fitness.astype(np.float32) == fitness.astype(np.float32))
         mean, count = np.where(same, again.mean, mean), np.where(same, again.number, count)
-    depth = max(getattr(run.strategy, "cells", cells_of(run)).cells // len(fitness), 1)  # a deep archive counts rows
     if (run.path / "eval.csv").exists():
         with (run.path / "eval.csv").open(newline="") as file:
             for row in csv.DictReader(file):
-                cell = int(row["cell"]) // depth
+                cell = int(row["cell"]) // depth(run)  # a deep archive counts places
                 if cell < len(fitness) and np.float32(row["recorded"]) == np.float32(fitness[cell]):
                     mean[cell], count[cell] = float(row["mean"]), int(row.get("valid") or 0)
     if not np.isfinite(mean).any():

@@ -32,7 +32,7 @@ def growth(data: ArchiveData, path: str | Path, frames: int = 30, seconds: float
 def at(data: ArchiveData, generation: int) -> ArchiveData:
     """The archive as it was after a generation."""
     assert data.past is not None
-    lives = tenants(data.past, len(data.fitness), generation)
+    lives = tenants(data.past, len(data.fitness), generation, data.depth)
     fitness = np.where(lives >= 0, data.past["fitness"][lives], -np.inf)
     return data._replace(fitness=fitness, descriptor=data.past["descriptor"][lives])
 

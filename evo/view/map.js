@@ -69,7 +69,8 @@
   evo.map = (canvas, data, view, moved) => {
     const pen = canvas.getContext("2d"), d = data.names.length, profile = d === 1;
     let axes = profile ? [0] : [0, 1], fixed = data.names.map(() => null), every = false, marks = [], path = [], range = [0, 1], dots = () => false;
-    let size = [0, 0], request = 0, fitness = null, paint = null, chosen = -1, hovered = -1, kept = -1, colors = null, floor = 0, ceiling = 1;
+    const below = document.createElement("canvas"), behind = below.getContext("2d");
+    let near = () => null, stale = true, size = [0, 0], request = 0, fitness = null, paint = null, chosen = -1, hovered = -1, kept = -1, colors = null, floor = 0, ceiling = 1;
 
     const plot = () => [LEFT, TOP, size[0] - LEFT - RIGHT, size[1] - TOP - BOTTOM];
     const screen = (x, y) => { const [l, t, w, h] = plot(); return [l + (x - view.x) * view.zoom * w, t + h - (y - view.y) * view.zoom * h]; };
@@ -138,7 +139,7 @@
       const [x0, x1, xa, xb] = along(axes[0], view.x), [y0, y1, ya, yb] = along(axes[1], view.y);
       const [xs, xd] = ticks(x0, x1, Math.max(2, w / 90)), [ys, yd] = ticks(y0, y1, Math.max(2, h / 70));
       pen.textAlign = "center"; pen.textBaseline = "top";
-      for (const x of xs) { const [px] = screen((x - xa) / (xb - xa), 0); pen.fillText(x.toFixed(xd), px, t + h + 6); pen.fillRect(px, t + h, 1, 4); }
+      for (const x of xs) { const [px] = screen((x - xa) / (xb - xa), 0); pen.fillText(x.toFixed(xd), Math.min(px, size[0] - pen.measureText(x.toFixed(xd)).width / 2), t + h + 6); pen.fillRect(px, t + h, 1, 4); }
       pen.textAlign = "right"; pen.textBaseline = "middle";
       for (const y of ys) { const [, py] = screen(0, (y - ya) / (yb - ya)); pen.fillText(y.toFixed(yd), l - 7, py); pen.fillRect(l - 4, py, 4, 1); }
       pen.fillStyle = colors.ink;
@@ -150,27 +151,23 @@
       pen.fillText(profile ? "fitness" : data.names[axes[1]], 0, 0, h);
       pen.restore();
     };
-    const draw = () => {
-      request = 0;
-      const scale = devicePixelRatio || 1;
-      size = [canvas.clientWidth, canvas.clientHeight];
-      if (!size[0] || !size[1] || !paint || !fitness) return;
-      if (canvas.width !== Math.round(size[0] * scale) || canvas.height !== Math.round(size[1] * scale))
-        [canvas.width, canvas.height] = size.map((x) => Math.round(x * scale));
-      pen.setTransform(scale, 0, 0, scale, 0, 0);
-      pen.clearRect(0, 0, ...size);
-      const [l, t, w, h] = plot();
+    const clipped = (what) => {
       pen.save();
       pen.beginPath();
-      pen.rect(l, t, w, h);
+      pen.rect(...plot());
       pen.clip();
+      what();
+      pen.restore();
+    };
+    const cells = () => {
+      const [l, t, w, h] = plot();
       pen.fillStyle = colors.empty;
       pen.fillRect(l, t, w, h);
-      const centre = [view.x + 0.5 / view.zoom, view.y + 0.5 / view.zoom], near = 0.5 / view.zoom + 4 / Math.sqrt(data.cells);
+      const centre = [view.x + 0.5 / view.zoom, view.y + 0.5 / view.zoom], reach = 0.5 / view.zoom + 4 / Math.sqrt(data.cells);
       const piles = new Map(); // marks of one colour are one path: 10,000 cells stay quick
       for (const m of marks) {
         const cell = (m.held = held(m));
-        if (cell < 0 || (!m.box && Math.max(Math.abs(m.middle[0] - centre[0]), Math.abs(m.middle[1] - centre[1])) > near)) continue;
+        if (cell < 0 || (!m.box && Math.max(Math.abs(m.middle[0] - centre[0]), Math.abs(m.middle[1] - centre[1])) > reach)) continue;
         const color = paint(cell);
         piles.has(color) ? piles.get(color).push(m) : piles.set(color, [m]);
       }
@@ -199,12 +196,33 @@
           pen.fillStyle = "#fff"; pen.strokeStyle = "#111"; pen.lineWidth = 1;
           pen.fill(); pen.stroke();
         }
+    };
+    const highlights = () => {
       line();
       if (hovered >= 0 && hovered !== chosen) outline(hovered, colors.ink, 1.2);
       if (kept >= 0 && kept !== chosen) outline(kept, colors.ink, 2.4);
       if (chosen >= 0) outline(chosen, colors.mark, 2.4);
-      pen.restore();
-      axis();
+    };
+    const draw = () => { // the map, kept as a picture until it changes, and what lies on it
+      request = 0;
+      const scale = devicePixelRatio || 1;
+      size = [canvas.clientWidth, canvas.clientHeight];
+      if (!size[0] || !size[1] || !paint || !fitness) return;
+      const whole = size.map((x) => Math.round(x * scale));
+      if (canvas.width !== whole[0] || canvas.height !== whole[1]) {
+        for (const sheet of [canvas, below]) [sheet.width, sheet.height] = whole;
+        stale = true;
+      }
+      pen.setTransform(scale, 0, 0, scale, 0, 0);
+      pen.clearRect(0, 0, ...size);
+      if (stale) {
+        clipped(cells);
+        axis();
+        behind.clearRect(0, 0, ...whole);
+        behind.drawImage(canvas, 0, 0);
+      } else pen.drawImage(below, 0, 0, ...size);
+      stale = false;
+      clipped(highlights);
     };
     const soon = () => { request ||= requestAnimationFrame(draw); };
     const bound = () => {
@@ -219,12 +237,7 @@
       if (marks[0].box) return marks.find((m) => x >= m.box[0] && x < m.box[2] && (profile || (y >= m.box[1] && y < m.box[3])));
       const spans = axes.map((k) => data.bounds[k][1] - data.bounds[k][0]), [, , w, h] = plot();
       const [sx, sy] = marks[0].corners ? spans : [w * view.zoom, h * view.zoom];
-      let best = null, least = marks[0].corners ? Infinity : 14 * 14;
-      for (const m of marks) {
-        const far = ((m.middle[0] - x) * sx) ** 2 + ((m.middle[1] - y) * sy) ** 2;
-        if (far < least && (m.corners || held(m) >= 0)) [best, least] = [m, far];
-      }
-      return best;
+      return near(x, y, [sx, sy], marks[0].corners ? Infinity : 14, (m) => m.corners || held(m) >= 0);
     };
     return {
       show(settings) { // axes, fixed, every, fitness, range, paint, dots, path, chosen, hovered, colors: whatever changed
@@ -238,7 +251,10 @@
         if (settings.axes || settings.fixed || !marks.length) {
           [axes, fixed, every] = [settings.axes || axes, settings.fixed || fixed, settings.every ?? every];
           marks = marking(data, axes, fixed, every);
+          near = evo.near(marks);
         }
+        const above = ["chosen", "hovered", "kept", "path"]; // what lies on the map: nothing of it is drawn anew
+        stale ||= Object.keys(settings).some((name) => !above.includes(name));
         soon();
       },
       at(px, py) { const m = inside(px, py) && nearest(px, py); return m ? held(m) : -1; },
@@ -262,7 +278,7 @@
         }
         return best;
       },
-      redraw: soon,
+      redraw() { stale = true; soon(); },
     };
   };
   evo.levels = LEVELS;

@@ -112,13 +112,14 @@ def past(data: ArchiveData, members: Int[np.ndarray, "r"] | None, first: int = 0
     """The arrivals from the `first` on for the page; of an archive without a past, its elites, as if from the start."""
     rows = elites(data) if data.past is None else data.past
     family = parents(rows)
-    some = np.ones(len(rows), bool) if whole else kept(rows, family, len(data.fitness))
+    some = np.ones(len(rows), bool) if whole else kept(rows, family, len(data.fitness), depth=data.depth)
     place = np.cumsum(some) - 1
     family = np.where((family >= 0) & some[family], place[family], -1) if len(rows) else family
     some[:first] = False
     members = np.full(len(rows), -1) if members is None else members
     return {
         "known": data.past is not None,
+        "depth": 1 if data.past is None else data.depth,
         "generation": embed.array(rows["generation"][some]),
         "cell": embed.array(rows["cell"][some]),
         "emitter": embed.array(rows["emitter"][some]),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from evo.view.camera import CORNERS, FOCAL, Camera, project
+from evo.view.camera import FOCAL, Camera, project
 from evo.view.scene import Shape, halves, rgb
 from evo.view.solids import hit, normal
 
@@ -23,6 +23,7 @@ TILES = np.array([[238, 241, 244], [221, 227, 234]], np.float32)
 SHADOW = 0.36  # how much of the ground's light a shadow takes
 SOFT = 1.6  # pixels that a shadow's edge is blurred
 CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 24)), np.sin(np.linspace(0, 2 * np.pi, 24))], -1)
+CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
 FACES = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]])
 
 

@@ -13,13 +13,20 @@ MOST = 120_000  # arrivals that a page holds
 MOMENTS = 100  # of which the archive is kept whole, where there are more
 
 
-def tenants(rows: Rows, cells: int, generation: int | None = None) -> Int[np.ndarray, "c"]:
-    """Which arrival lives in each cell after a generation (None: the last); -1 where nobody does."""
+def tenants(rows: Rows, cells: int, generation: int | None = None, depth: int = 1) -> Int[np.ndarray, "c"]:
+    """Which arrival lives in each cell after a generation (None: the last); -1 where nobody does.
+
+    Of the `depth` elites of a deep cell it is the fittest (ties: the one that is listed first).
+    """
     if generation is not None:
         rows = rows[: np.searchsorted(rows["generation"], generation, "right")]
-    last = np.full(cells, -1)
-    last[rows["cell"]] = np.arange(len(rows))  # of several in one cell, the last stays
-    return np.where((last >= 0) & np.isfinite(rows["fitness"])[last], last, -1) if len(rows) else last
+    last = np.full(cells * depth, -1)
+    if not len(rows):
+        return last[:cells]
+    last[rows["cell"]] = np.arange(len(rows))  # of several in one place, the last stays
+    fitness = np.where((last >= 0) & np.isfinite(rows["fitness"])[last], rows["fitness"][last], -np.inf)
+    place = fitness.reshape(cells, depth).argmax(1) + np.arange(cells) * depth
+    return np.where(np.isfinite(fitness[place]), last[place], -1)
 
 
 def parents(rows: Rows) -> Int[np.ndarray, "r p"]:
@@ -35,15 +42,17 @@ def parents(rows: Rows) -> Int[np.ndarray, "r p"]:
     return np.where(there & np.isfinite(rows["fitness"])[before], before, -1)
 
 
-def kept(rows: Rows, family: Int[np.ndarray, "r p"], cells: int, most: int = MOST) -> Bool[np.ndarray, "r"]:
+def kept(
+    rows: Rows, family: Int[np.ndarray, "r p"], cells: int, most: int = MOST, depth: int = 1
+) -> Bool[np.ndarray, "r"]:
     """Which arrivals a page holds: all, or (of more than `most`) those whose archive some moments show, and the line
     of first parents behind today's elites."""
     if len(rows) <= most:
         return np.ones(len(rows), bool)
     found = np.zeros(len(rows), bool)
     for generation in np.linspace(0, rows["generation"].max(), MOMENTS).astype(int):
-        found[_there(tenants(rows, cells, generation))] = True
-    lines, line = np.zeros(len(rows), bool), _there(tenants(rows, cells))
+        found[_there(tenants(rows, cells, generation, depth))] = True
+    lines, line = np.zeros(len(rows), bool), _there(tenants(rows, cells, depth=depth))
     while len(line) and family.shape[1]:
         line = np.unique(_there(family[line, 0]))
         line = line[~lines[line]]

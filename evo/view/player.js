@@ -25,7 +25,7 @@
   };
   const rgb = (text) => [1, 3, 5].map((i) => parseInt(text.slice(i, i + 2), 16) / 255);
   evo.player = (host, scene) => {
-    const canvas = evo.element("canvas", { className: "stage", tabIndex: 0, ariaLabel: "Episode: " + scene.title });
+    const canvas = evo.element("canvas", { className: "stage", tabIndex: 0, role: "img", ariaLabel: "Episode: " + scene.title });
     const button = evo.element("button", { type: "button", className: "play", title: "Play or pause (space)" });
     const slider = evo.element("input", { type: "range", min: 0, step: "any", value: 0, ariaLabel: "Time" });
     const speeds = [0.1, 0.25, 0.5, 1, 2, 4].map((x) => evo.element("option", { value: x, textContent: x + "×", selected: x === 1 }));
