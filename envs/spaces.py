@@ -41,6 +41,8 @@ class Senses:
 
 def senses(space: gymnasium.Space) -> Senses:
     """The senses for an observation space: boxes as they are, all else (Dict, Tuple, Discrete, ...) flattened."""
+    if space.is_np_flattenable and not spaces.flatdim(space):
+        raise ValueError(f"a policy needs something to see, and these observations have no numbers: {space}.")
     if isinstance(space, spaces.Box):
         return Senses(space.shape, "uint8" if space.dtype == np.uint8 else "float32", None)
     if not space.is_np_flattenable:

@@ -87,9 +87,10 @@ def test_a_chain_replays_the_cache_bit_for_bit(noise):
     assert (jax.random.key_data(chains.key)[:, :based] == jax.random.key_data(chains.key)[:1, :based]).all()
 
 
-def test_a_resumed_run_ends_the_same(tmp_path):
+def test_a_resumed_run_ends_the_same_and_report_episodes_select_nothing(tmp_path):
     ga = DeepGA(population=24, parents=3, sigma=0.3, elite_candidates=3, elite_episodes=2, horizon=16)
-    whole = evo.run(task, net(), ga, generations=9, out=tmp_path / "a", checkpoint_every=4)
+    whole = evo.run(task, net(), ga, generations=9, out=tmp_path / "a", checkpoint_every=4, eval_every=1)
+    assert_array_equal(whole.metrics["evaluations"], 31 * np.arange(1, 10))  # second looks count, reports don't
     seen = []
     run = partial(evo.run, task, net(), ga, generations=9, out=tmp_path / "b", checkpoint_every=4)
     run(on_generation=seen.append, stop=lambda: len(seen) == 6)

@@ -170,14 +170,16 @@ def test_a_run_counts_and_writes_down_whom_it_lost_in_second_looks_too(tmp_path,
     assert rows[0]["error"] in caplog.text
 
 
-def test_resumed_it_ends_the_same(tmp_path):
+def test_resumed_it_ends_the_same_and_reports_on_the_way_change_nothing(tmp_path):
     task, search = KINDS["stochastic box"], RandomSearch(12, sigma=0.3)
-    whole = run(task, search, 5, devices=2)
+    whole = run(task, search, 5, devices=2, eval_every=1, eval_episodes=3)
     run(task, search, 3, out=tmp_path, checkpoint_every=2)
     resumed = run(task, search, 5, out=tmp_path, checkpoint_every=2)
     jax.tree.map(assert_array_equal, resumed.solution, whole.solution)
     jax.tree.map(assert_array_equal, resumed.task_state, whole.task_state)
-    assert_array_equal(resumed.metrics["mean"], whole.metrics["mean"])
+    for name in ("mean", "evaluations", "steps"):
+        assert_array_equal(resumed.metrics[name], whole.metrics[name])
+    assert len(set(whole.metrics["eval_mean"])) > 1
 
 
 def test_it_learns_to_balance_and_compiles_once(caplog):
