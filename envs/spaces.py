@@ -104,7 +104,8 @@ class Motor:
             output = output + jnp.exp(jnp.clip(log_std, -5, 2)) * draw(key, output.shape, "normal")
         low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
         bounded = np.isfinite(low) & np.isfinite(high)
-        middle, half = np.where(bounded, (low + high) / 2, 0), np.where(bounded, (high - low) / 2, 1)
+        least, most = np.where(bounded, low, -1), np.where(bounded, high, 1)
+        middle, half = (least + most) / 2, (most - least) / 2
         action = jnp.where(bounded, SQUASHES[self.squash](output), output) * half + middle
         return jnp.clip(action, low, high)
 
