@@ -28,7 +28,8 @@ def told(error: BaseException) -> str:
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     where = "" if at is None else f" ({Path(at.tb_frame.f_code.co_filename).name}, line {at.tb_lineno})"
-    return f"{type(error).__name__}: {error}{where}"
+    said = f": {error}" if str(error) else ""
+    return f"{type(error).__name__}{said}{where}"
 
 
 @contextlib.contextmanager
