@@ -15,7 +15,7 @@ import evo
 from evo.encoding import decode, encode, fingerprint
 from evo.express import express_dense
 from evo.genome import concatenate, expand, size
-from evo.lineage import common, member_of, rebased, replay
+from evo.lineage import Chain, common, member_of, rebased, replay
 from evo.noise import Gaussian, LowRank
 from evo.runtime import Runtime
 from evo.schedule import Linear
@@ -87,6 +87,21 @@ def test_a_chain_replays_the_cache_bit_for_bit(noise):
     words = np.asarray(jax.random.key_data(chains.key))
     assert (words[:, :based] == words[:1, :based]).all()
     assert based == int(chains.length.min()) or (words[:, based] != words[:1, based]).any()  # all that they share
+
+
+@pytest.mark.parametrize(
+    ("links", "lengths", "shared"),
+    [
+        ([[0, 1, 2], [0, 1, 3], [0, 1, 4]], [3, 3, 3], 2),
+        ([[0, 1, 2], [0, 1, 2], [0, 1, 2]], [3, 3, 2], 2),  # one of them is the others' ancestor
+        ([[0, 1, 2], [0, 1, 2], [0, 3, 2]], [3, 3, 3], 1),
+        ([[0, 1, 2], [0, 1, 2], [0, 1, 2]], [3, 0, 3], 0),
+    ],
+)
+def test_what_all_chains_share_golden(links, lengths, shared):
+    keys = jax.random.split(jax.random.key(0), 5)[np.array(links)]
+    assert int(common(Chain(keys, jnp.ones((3, 3)), jnp.asarray(lengths)))) == shared
+    assert int(common(Chain(keys, jnp.ones((3, 3)).at[1, 0].set(2), jnp.asarray(lengths)))) == 0
 
 
 def test_a_resumed_run_ends_the_same_and_report_episodes_select_nothing(tmp_path):
