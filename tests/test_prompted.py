@@ -171,6 +171,19 @@ def test_host_rewards_are_called_for_every_member_in_any_layout():
     assert whole.aux["steps"].min() >= 6
 
 
+def test_host_rewards_get_small_arguments():
+    """A callback handed 100 KB or more hangs where JAX has one thread (jax#24255); rows keep their order."""
+    asked = Prompted(prompts=3)._asked
+    rows = jnp.tile(jnp.arange(400), (3, 12))
+    tokens = jnp.concatenate([asked.table.answer[rows], jnp.zeros((3, 4800, 8), jnp.int32)], axis=-1)
+    said = Completions(tokens, jnp.where(jnp.arange(4800) % 7, asked.table.length[rows], 0))
+    scores = jax.vmap(lambda rows, said: Verified("exact").scores(asked, rows, said))
+    assert_array_equal(scores(rows, said), jnp.where(jnp.arange(4800) % 7, 1.0, 0.0)[None].repeat(3, 0))
+    call = [e for e in jax.make_jaxpr(scores)(rows, said).eqns if e.primitive.name == "pure_callback"]
+    assert len(call) == 1
+    assert max(x.aval.size * 4 for x in call[0].invars) < 100_000 < tokens.nbytes
+
+
 @pytest.mark.slow
 def test_a_run_logs_what_is_measured(tmp_path):
     """Held-out reward, pass@1 and length by our own count; distance, KL and moved from nothing to something."""
