@@ -147,16 +147,19 @@ def curve(steps: Iterator, judge: Callable, every: int, most: int, seconds: floa
     return points
 
 
-def compared(seed: int, config: str, changes: list[tuple[str, str]], rates: dict[str, float]) -> dict[str, list[Point]]:
-    """A curve of each method from one seed; GRPO ends with EGGROLL's time or completions."""
+def compared(
+    seed: int, config: str, changes: list[tuple[str, str]], rates: dict[str, float], whole: bool
+) -> dict[str, list[Point]]:
+    """A curve of each method from one seed; GRPO ends with EGGROLL's time or completions, `whole`: the latter."""
     experiment = load(config, [(field, value.replace("{seed}", str(seed))) for field, value in changes])
     judge, count = judge_of(experiment.task), experiment.strategy.population * experiment.task.prompts
     most = count * experiment.generations
     found = {"EGGROLL": curve(eggroll(experiment, seed), judge, max(count, most // 20), most)}
     limit = found["EGGROLL"][-1].seconds
     for (name, lr), tries in zip(rates.items(), (experiment.strategy.population, TRIES), strict=True):
-        every = most // 40 if tries > TRIES else experiment.task.prompts * tries * 25
-        found[f"GRPO, {name}"] = curve(grpo(experiment, seed, tries, lr), judge, every, most, limit)
+        often = (most // 40, math.inf if whole else limit)
+        every, seconds = often if tries > TRIES else (experiment.task.prompts * tries * 25, limit)
+        found[f"GRPO, {name}"] = curve(grpo(experiment, seed, tries, lr), judge, every, most, seconds)
     return found
 
 
@@ -183,6 +186,7 @@ def table_of(runs: list[dict[str, list[Point]]]) -> list[Row]:
             "1/4 of the completions": [last(x, end.written / 4) for x, end in ends],
             "1/10 of the time": [last(x, seconds=end.seconds / 10) for x, end in ends],
             "all the time": [last(x, seconds=end.seconds) for x, end in ends],
+            "end": [x[-1] for x, _ in ends],
         }
         for case, points in cases.items():
             at, values = (f"{name}, {case}", list(zip(*points, strict=True)))
@@ -198,8 +202,12 @@ def main():
     flags.add_argument("--quick", action="store_true", help="one seed and few generations: under 2 minutes on 2 cores")
     flags.add_argument("--json", type=Path, help="also write the rows here")
     flags.add_argument("--seeds", type=int, default=4)
+    flags.add_argument("--first", type=int, default=0, help="the first of the seeds")
     flags.add_argument("--generations", type=int, default=300)
     flags.add_argument("--config", default="sums_eggroll", help="or countdown_eggroll")
+    flags.add_argument(
+        "--whole", action="store_true", help="GRPO's one update a generation goes through all generations"
+    )
     flags.add_argument("--folder", default="", help="the start, a folder that examples/imitate.py wrote")
     flags.add_argument("--set", nargs=2, action="append", default=[], help="a field of the config, and a value")
     flags.add_argument("--rates", nargs=2, type=float, default=list(RATES.values()), help="GRPO's learning rates")
@@ -209,9 +217,11 @@ def main():
     generations, seeds = (10, 1) if flags.quick else (flags.generations, flags.seeds)
     changes = [("generations", str(generations)), ("task.model.folder", flags.folder), *flags.set]
     rates = dict(zip(RATES, flags.rates, strict=True))
-    work = partial(compared, config=flags.config, changes=[(k, v) for k, v in changes if v], rates=rates)
+    work = partial(
+        compared, config=flags.config, changes=[(k, v) for k, v in changes if v], rates=rates, whole=flags.whole
+    )
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        runs = list(pool.map(work, range(seeds)))
+        runs = list(pool.map(work, range(flags.first, flags.first + seeds)))
     show(f"shares of held-out questions answered right, {seeds} seeds", table_of(runs), flags.json)
 
 

@@ -5,7 +5,9 @@ forwards, each alone. And against what a user writes first: a plain loop over me
 
 CPU time of this process a step of a world, threads of XLA included; wall time beside it. The floor's worlds are begun
 anew when their episodes end. Its forwards are those that the evaluation called, width by width; a second ratio has as
-few calls as full halves of the slots would need, which no evaluation whose last episode is long can do with. Low-rank
+few calls as full halves of the slots would need, which no evaluation whose last episode is long can do with. What a
+world costs depends on what is done in it (a hopper that stands has contacts to solve for), so a third ratio's worlds do
+what they did in the evaluation, call by call. Low-rank
 members around one centre: of random weights, whose episodes are short but for a few, or ("standing") of a policy that
 balances, so that all episodes are long, as late in a run. Atari needs ale-py.
 """
@@ -15,7 +17,8 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -104,6 +107,38 @@ def stepped(task: Gymnasium, steps: int, actions: list[Any]) -> Iterator[None]:
     yield
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A world, and a list of what was asked of it and of the others."""
+
+    env: Any
+    calls: list[tuple[Callable, Any]]
+
+    def reset(self, seed: int) -> Any:
+        self.calls.append((lambda seed, env=self.env: env.reset(seed=seed), seed))
+        return self.env.reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        self.calls.append((self.env.step, copy(action)))
+        return self.env.step(action)
+
+
+def repeated(case: Case, judge: Any) -> Callable[[], None]:
+    """The evaluation's worlds doing once more what they do in it, in the same order, and nothing else."""
+    calls: list[tuple[Callable, Any]] = []
+    envs = judge.made[-1].envs
+    before = envs[:]
+    envs[:] = [env and Watched(env, calls) for env in envs]
+    judge(case.members, case.state)
+    envs[:] = before
+
+    def work():
+        for call, what in calls:
+            call(what)
+
+    return work
+
+
 def watched(slots: Slots) -> list[int]:
     """The widths of all forwards from now on."""
     widths: list[int] = []
@@ -159,7 +194,7 @@ def measured(name: str, case: Case, rounds: int, few: int) -> list[Row]:
     judge = case.task.open(Host(case.noise, Runtime()))
     slots, widths = Slots(case.noise, case.task.policy.start, case.task.act), watched(judge.slots)
     judge(case.members, case.state)
-    loop = plain(case, few)
+    again, loop = repeated(case, judge), plain(case, few)
     loop()
     space = case.task.world.make().action_space
     space.seed(0)
@@ -172,11 +207,12 @@ def measured(name: str, case: Case, rounds: int, few: int) -> list[Row]:
         worlds = stepped(case.task, steps, actions)
         next(worlds)
         bare, _ = spent(lambda worlds=worlds: next(worlds) and None)
+        acted, _ = spent(again)
         same, _ = spent(forwards(case, slots, widths[:]))
         full = case.task.slots // 2
         fewest, _ = spent(forwards(case, slots, [full] * -(-steps // full)))
         naive, played = spent(loop)
-        found.append((steps, ours, bare, same, fewest, naive, played))
+        found.append((steps, ours, bare, acted, same, fewest, naive, played))
     judge.close()
     return table(name, found)
 
@@ -189,15 +225,19 @@ def table(name: str, found: list[tuple]) -> list[Row]:
             [1e6 * getattr(x, kind) / steps for x in alone] + [1e6 * getattr(naive, kind) / played]
             for steps, *alone, naive, played in found
         ]
-        ours, bare, same, fewest, naive = np.array(each).T
+        ours, bare, acted, same, fewest, naive = np.array(each).T
         case, unit = f"{name}, {kind}", "us/step"
         middle = lambda x: float(np.median(x))  # noqa: E731
         out += [
             Row(f"{case}: worlds alone", middle(bare), unit),
+            Row(f"{case}: worlds alone, same actions", middle(acted), unit),
             Row(f"{case}: the same forwards alone", middle(same), unit),
             Row(f"{case}: fewest forwards alone", middle(fewest), unit),
             Row(f"{case}: evaluation", middle(ours), unit, middle(ours / (bare + same)), "worlds + same forwards"),
             Row(f"{case}: evaluation", middle(ours), unit, middle(ours / (bare + fewest)), "worlds + fewest forwards"),
+            Row(
+                f"{case}: evaluation", middle(ours), unit, middle(ours / (acted + same)), "same actions + same forwards"
+            ),
             Row(f"{case}: plain loop", middle(naive), unit, middle(naive / ours), "evaluation"),
         ]
     return out

@@ -1,9 +1,9 @@
 """What strategies reach at equal evaluations: several configs, several seeds, the solution judged on fresh luck.
 
-    python benchmarks/quality.py [--quick] [--json FILE] [--seeds 5] [CONFIG ...]
+    python benchmarks/quality.py [--quick] [--json FILE] [--seeds 5] [--first 0] [CONFIG ...]
 
-Each run's solution is evaluated on 128 fresh episodes (an archive: its coverage); the table gives the mean over seeds,
-the 95 % interval of that mean (Student's t), and the total of evaluations. Runs share two worker processes.
+Each run's solution is evaluated on `--episodes` fresh episodes (an archive: its coverage); the table gives the mean
+over seeds, the 95 % interval of that mean (Student's t), and the total of evaluations. Runs share two worker processes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ CONFIGS = (
 STUDENT = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}  # 97.5 % quantiles by sample size
 
 
-def judged(job: tuple[str, int], overrides: tuple[tuple[str, str], ...], generations: int | None) -> dict:
+def judged(
+    job: tuple[str, int], overrides: tuple[tuple[str, str], ...], generations: int | None, episodes: int
+) -> dict:
     """One run of one config and seed: what it started from and what it reached."""
     import evo
     from evo.experiment import load
@@ -42,7 +44,7 @@ def judged(job: tuple[str, int], overrides: tuple[tuple[str, str], ...], generat
     began = time.perf_counter()
     result = evo.run(
         experiment.task, None, experiment.strategy,
-        generations=count, seed=seed, chunk=experiment.chunk, eval_every=count, eval_episodes=128,
+        generations=count, seed=seed, chunk=experiment.chunk, eval_every=count, eval_episodes=episodes,
     )  # fmt: skip
     metrics = result.metrics
     name = "coverage" if "coverage" in metrics else "eval_mean"
@@ -57,6 +59,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configs", nargs="*", default=CONFIGS)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first of the seeds, which count up from it")
+    parser.add_argument("--episodes", type=int, default=128, help="that a solution is judged on")
     parser.add_argument("--quick", action="store_true", help="2 seeds, 3 generations, two configs")
     parser.add_argument("--json", type=Path, help="also write every run here")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field everywhere")
@@ -65,10 +69,9 @@ def main():
     configs = ("sphere", "arm_map_elites") if args.quick else args.configs
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "evo-quality"))
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
-    work = partial(
-        judged, overrides=tuple(tuple(s.split("=", 1)) for s in args.set), generations=3 if args.quick else None
-    )
-    jobs = [(config, seed) for config in configs for seed in range(seeds)]
+    overrides = tuple(tuple(s.split("=", 1)) for s in args.set)
+    work = partial(judged, overrides=overrides, generations=3 if args.quick else None, episodes=args.episodes)
+    jobs = [(config, seed) for config in configs for seed in range(args.first, args.first + seeds)]
     done = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1) as pool:
@@ -86,7 +89,7 @@ def main():
 def line(runs: list[dict]) -> str:
     """A row of the table over the seeds of one config."""
     reached = [run["reached"] for run in runs]
-    spread = STUDENT[len(runs)] * statistics.stdev(reached) / len(runs) ** 0.5
+    spread = STUDENT[len(runs)] * statistics.stdev(reached) / len(runs) ** 0.5 if len(runs) > 1 else float("nan")
     start, seconds = (statistics.mean(run[name] for run in runs) for name in ("start", "seconds"))
     one = runs[0]
     return (

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from evo.envs.foreign import told
 from evo.envs.spaces import Motor, Senses
 
 TICK = 0.2  # seconds between looks at whether a world hangs
@@ -93,7 +94,7 @@ class Bench:
                 self.spent[row] = 0.0
             try:
                 self._begin(row, seed)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 failed.append(self._fail(row, error))
         self.now[0] = -1
         return failed
@@ -109,7 +110,7 @@ class Bench:
             now[0] = row
             reward, over = 0.0, True
             try:
-                x, reward, ended, cut, infos[row] = envs[row].step(action)
+                x, paid, ended, cut, infos[row] = envs[row].step(action)
                 seen[row] = x if read is None else read(x)
                 steps[row] += 1
                 over = bool(ended or cut or steps[row] >= length)
@@ -117,7 +118,8 @@ class Bench:
                 spent[row] += now[1] - since
                 if spent[row] > limit:
                     raise Overtime
-            except Exception as error:
+                reward = float(paid)
+            except (Exception, SystemExit) as error:
                 failed.append(self._fail(row, error))
             rewards.append(reward)
             overs.append(over)
@@ -163,7 +165,7 @@ class Bench:
         self.windows.seen[row] = self.rules.senses.read(x)
         self.spent[row] += time.perf_counter() - self.now[1]
 
-    def _fail(self, row: int, error: Exception) -> Failure:
+    def _fail(self, row: int, error: BaseException) -> Failure:
         """What a world that failed says; it isn't used again."""
         gone, self.envs[row] = self.envs[row] is None, None
         self.now[:] = -1, time.perf_counter()
@@ -171,7 +173,7 @@ class Bench:
             return Failure(row, None)
         if isinstance(error, Overtime):
             return Failure(row, f"took more than time_limit, {self.rules.limit:g} s")
-        return Failure(row, f"{type(error).__name__}: {error}")
+        return Failure(row, told(error))
 
     def _describe(self, rows: np.ndarray) -> list[Failure]:
         failed = []

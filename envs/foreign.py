@@ -6,6 +6,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 
@@ -19,6 +20,16 @@ def lenient() -> Iterator[None]:
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
+
+
+def told(error: BaseException) -> str:
+    """What other people's code raised, and where: "KeyError: 'x' (world.py, line 12)"."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = "" if at is None else f" ({Path(at.tb_frame.f_code.co_filename).name}, line {at.tb_lineno})"
+    said = f": {error}" if str(error) else ""
+    return f"{type(error).__name__}{said}{where}"
 
 
 @contextlib.contextmanager

@@ -77,6 +77,8 @@ class Gymnasium:
         checked(self.env)
 
     def _check(self):
+        if self.atari is not None and not self.env.rpartition(":")[2].startswith("ALE/"):
+            raise ValueError(f"`atari` says how games are played whose id starts with 'ALE/'; got {self.env!r}.")
         if self.squash not in SQUASHES:
             raise ValueError(f"unknown squash {self.squash!r}; {nearest(self.squash, SQUASHES)}")
         for name in ("episodes", "slots"):

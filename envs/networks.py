@@ -167,7 +167,7 @@ class GRU:
         return tuple(jnp.zeros(units, jnp.float32) for units in self.hidden)
 
     def apply(self, params, carry, x):
-        carried = []
+        carried, x = [], x.reshape(-1)
         for i, h in enumerate(carry):
             x = _cell(params["cells"][str(i)], h, x)
             carried.append(x)

@@ -41,6 +41,8 @@ class Senses:
 
 def senses(space: gymnasium.Space) -> Senses:
     """The senses for an observation space: boxes as they are, all else (Dict, Tuple, Discrete, ...) flattened."""
+    if space.is_np_flattenable and not spaces.flatdim(space):
+        raise ValueError(f"a policy needs something to see, and these observations have no numbers: {space}.")
     if isinstance(space, spaces.Box):
         return Senses(space.shape, "uint8" if space.dtype == np.uint8 else "float32", None)
     if not space.is_np_flattenable:
@@ -102,7 +104,8 @@ class Motor:
             output = output + jnp.exp(jnp.clip(log_std, -5, 2)) * draw(key, output.shape, "normal")
         low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
         bounded = np.isfinite(low) & np.isfinite(high)
-        middle, half = np.where(bounded, (low + high) / 2, 0), np.where(bounded, (high - low) / 2, 1)
+        least, most = np.where(bounded, low, -1), np.where(bounded, high, 1)
+        middle, half = (least + most) / 2, (most - least) / 2
         action = jnp.where(bounded, SQUASHES[self.squash](output), output) * half + middle
         return jnp.clip(action, low, high)
 

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ import gymnasium
 from gymnasium.error import DependencyNotInstalled, Error
 
 from evo.envs.atari import Atari, playing
-from evo.envs.foreign import quiet
+from evo.envs.foreign import quiet, told
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,14 @@ def checked(env: str) -> str:
         with quiet():
             if module:
                 importlib.import_module(module)
-            gymnasium.spec(name)
+            entry = str(gymnasium.spec(name).entry_point)
+        if entry.startswith("ale_py") and not name.startswith("ALE/"):
+            raise Error("an id of old, whose frames would reach the network as they are")
     except ModuleNotFoundError as error:
         raise ValueError(f"{env}: there is no module {error.name!r}, which would register the env.") from None
     except Error:
+        if importlib.util.find_spec("ale_py") and (game := _game(name)):
+            raise ValueError(f"Atari games are played by the ids of ALE: {game!r} for {name!r}.") from None
         space = name.partition("/")[0]
         known = [x for x in gymnasium.registry if "/" not in x or x.partition("/")[0] == space]
         near = difflib.get_close_matches(name, known, 1, 0.0)[0]
@@ -59,6 +64,13 @@ def checked(env: str) -> str:
             f"unknown Gymnasium env {env!r}; the nearest known one is {near!r}. Your own is 'module:Id-v0'."
         ) from None
     return env
+
+
+def _game(name: str) -> str | None:
+    """The Atari game that an id of old means, such as BreakoutNoFrameskip-v4."""
+    arcade()
+    found = f"ALE/{re.sub('(-ram)?(Deterministic|NoFrameskip)?-v[0-9]+$', '', name)}-v5"
+    return found if found in gymnasium.registry and found != name else None
 
 
 def arcade():
@@ -92,13 +104,16 @@ def attempt(make: Callable[[], Any], name: str) -> Any:
             raise ValueError(drawing(name, f"MUJOCO_GL={gl} doesn't work here ({error})")) from None
         if isinstance(error, DependencyNotInstalled | ImportError):
             raise ValueError(_missing(name, str(error))) from None
-        if isinstance(error, TypeError | Error):
-            raise ValueError(f"{name} can't be made: {error}") from None
-        raise
+        said = str(error) if isinstance(error, TypeError | Error) else told(error)
+        raise ValueError(f"{name} can't be made: {said}") from error
 
 
 def _missing(name: str, said: str) -> str:
     """What to install, from what Gymnasium says is missing."""
+    short = name.rpartition(":")[2]
+    kin = [x for x in gymnasium.registry if x.rpartition("-v")[0] == short.rpartition("-v")[0]]
+    if name.endswith(("-v2", "-v3")) and _mujoco(kin[-1]) and importlib.util.find_spec("mujoco"):
+        return f"{name} needs a MuJoCo of long ago; its last version is {kin[-1]!r}."
     known = {"box2d": "box2d", "mujoco": "mujoco", "ale": "atari", "pygame": "box2d"}
     extra = next((extra for word, extra in known.items() if word in said.lower()), None)
     wanted = f"'evo-engine[{extra}]'" if extra else "what it names"

@@ -116,10 +116,10 @@ class Folder:
 
     def save(self, name: str, tree: Any):
         """Write a pytree as `name`.safetensors, whole or not at all."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save  # `save_file` makes files that only their owner can read
 
         part = self.path / f"{name}.safetensors.part"
-        save_file({path: np.asarray(x, order="C") for path, x in flatten(tree).items()}, part)
+        part.write_bytes(save({path: np.asarray(x, order="C") for path, x in flatten(tree).items()}))
         part.replace(self.path / f"{name}.safetensors")
 
     def load(self, name: str) -> dict[str, np.ndarray]:

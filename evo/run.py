@@ -143,7 +143,10 @@ def search(
         book.lose(generation, lost)
         if not np.isfinite(fitness).any():
             book.checkpoint(generation, moment, force=True)
-            raise AllInvalid(f"no member of generation {generation} had a finite fitness; {book.where(generation)}")
+            why = f" (member {lost[0].member}: {lost[0].error})" if lost else ""
+            raise AllInvalid(
+                f"no member of generation {generation} had a finite fitness{why}; {book.where(generation)}"
+            )
         book.record(generation, evaluation, moment.task_state)
         scores = evaluation._replace(aux=None)
         state, info = engine.tell(moment.state, genome, scores)

@@ -43,6 +43,8 @@ def test_an_individual_goes_out_as_its_chain_and_comes_back(found, tmp_path, cap
     assert main(["replay", str(found), "--encoding", str(short), "--out", str(tmp_path / "b.safetensors")]) == 0
     for path, x in load_file(tmp_path / "b.safetensors").items():
         np.testing.assert_array_equal(x, back[path])
+    for file in (tmp_path / "b.start.safetensors", tmp_path / "b.safetensors", found / "solution.safetensors"):
+        assert file.stat().st_mode == short.stat().st_mode  # whoever may read the chain may read these
     (tmp_path / "b.start.safetensors").unlink()
     capsys.readouterr()
     assert main(["replay", str(found), "--encoding", str(short)]) == 2

@@ -15,7 +15,7 @@ import evo
 from evo.encoding import decode, encode, fingerprint
 from evo.express import express_dense
 from evo.genome import concatenate, expand, size
-from evo.lineage import common, member_of, rebased, replay
+from evo.lineage import Chain, common, member_of, rebased, replay
 from evo.noise import Gaussian, LowRank
 from evo.runtime import Runtime
 from evo.schedule import Linear
@@ -84,12 +84,30 @@ def test_a_chain_replays_the_cache_bit_for_bit(noise):
     same(jax.jit(ga.unpack)(packed), state)
     based = int(state.lineage.based)
     assert based == int(common(chains)) > 2
-    assert (jax.random.key_data(chains.key)[:, :based] == jax.random.key_data(chains.key)[:1, :based]).all()
+    words = np.asarray(jax.random.key_data(chains.key))
+    assert (words[:, :based] == words[:1, :based]).all()
+    assert based == int(chains.length.min()) or (words[:, based] != words[:1, based]).any()  # all that they share
 
 
-def test_a_resumed_run_ends_the_same(tmp_path):
+@pytest.mark.parametrize(
+    ("links", "lengths", "shared"),
+    [
+        ([[0, 1, 2], [0, 1, 3], [0, 1, 4]], [3, 3, 3], 2),
+        ([[0, 1, 2], [0, 1, 2], [0, 1, 2]], [3, 3, 2], 2),  # one of them is the others' ancestor
+        ([[0, 1, 2], [0, 1, 2], [0, 3, 2]], [3, 3, 3], 1),
+        ([[0, 1, 2], [0, 1, 2], [0, 1, 2]], [3, 0, 3], 0),
+    ],
+)
+def test_what_all_chains_share_golden(links, lengths, shared):
+    keys = jax.random.split(jax.random.key(0), 5)[np.array(links)]
+    assert int(common(Chain(keys, jnp.ones((3, 3)), jnp.asarray(lengths)))) == shared
+    assert int(common(Chain(keys, jnp.ones((3, 3)).at[1, 0].set(2), jnp.asarray(lengths)))) == 0
+
+
+def test_a_resumed_run_ends_the_same_and_report_episodes_select_nothing(tmp_path):
     ga = DeepGA(population=24, parents=3, sigma=0.3, elite_candidates=3, elite_episodes=2, horizon=16)
-    whole = evo.run(task, net(), ga, generations=9, out=tmp_path / "a", checkpoint_every=4)
+    whole = evo.run(task, net(), ga, generations=9, out=tmp_path / "a", checkpoint_every=4, eval_every=1)
+    assert_array_equal(whole.metrics["evaluations"], 31 * np.arange(1, 10))  # second looks count, reports don't
     seen = []
     run = partial(evo.run, task, net(), ga, generations=9, out=tmp_path / "b", checkpoint_every=4)
     run(on_generation=seen.append, stop=lambda: len(seen) == 6)
@@ -136,12 +154,20 @@ def test_a_lucky_elite_does_not_stay():
     assert abs(np.mean(elite)) < 5 / np.sqrt(25 * 20)
 
 
+def test_parents_are_drawn_uniformly():
+    genome, _ = (ga := DeepGA(3000, parents=5)).ask(jax.random.key(1), ga.init(jax.random.key(0), jnp.zeros(1)))
+    share = np.bincount(np.asarray(genome.parents)[1:, 0], minlength=5) / 3000
+    np.testing.assert_allclose(share, 0.2, atol=5 * np.sqrt(0.2 * 0.8 / 3000))
+
+
 def test_the_first_generation_has_its_own_power():
     ga = replace(GA, initial=2.0)
     state = ga.init(jax.random.key(0), jnp.zeros(1))
     after, _, _, (genome, _, _, _) = tell(ga, state, [1, 5, 7, 3, 9, 2], [[4, 6], [9, 7]])
     assert_array_equal(genome.scale[:, 0], [0, 2, 2, 2, 2, 2])
     assert_array_equal(ga.ask(jax.random.key(0), after)[0].scale[:, 0], [0] + [0.5] * 5)
+    waning = replace(ga, sigma=Linear(0.5, 0.1, 4)).ask(jax.random.key(0), after._replace(generation=jnp.int32(3)))
+    np.testing.assert_allclose(waning[0].scale[1:, 0], 0.2, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from evo.envs import TASKS, moments
 from evo.envs.arm import Arm, links
@@ -166,6 +166,7 @@ def test_gru_is_its_formula_and_remembers():
         assert_allclose(carry[1], carry_twin[1], rtol=1e-5)
     assert_allclose(y, twin @ params["layers"]["0"]["kernel"], rtol=1e-5)
     assert not np.allclose(y, step(params, net.start(params), x)[1])
+    assert_array_equal(step(params, carry, x[None])[1], step(params, carry, x)[1])  # a matrix is seen row by row
 
 
 def gru_twin(cell, h, x):

@@ -10,16 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 from numpy.testing import assert_allclose, assert_array_equal
 from scorers import distance, lucky
 
 import evo
 from evo.cli import main
 from evo.engine import settle
+from evo.envs.atari import Atari
 from evo.envs.bench import bench, blank
 from evo.envs.gymnasium import Gymnasium, drawn
 from evo.envs.moments import Moments
 from evo.envs.networks import CNN, GRU, MLP
+from evo.envs.spaces import senses
 from evo.envs.team import team
 from evo.express import express_dense
 from evo.genome import member
@@ -156,6 +159,26 @@ def test_nobody_is_blamed_for_what_making_the_next_world_takes():
     assert looked == [-1, -1]
 
 
+def test_what_a_world_raises_or_pays_costs_its_own_episode_only():
+    task = KINDS["stochastic box"]
+    rules = task.open(Host(Gaussian(), Runtime())).rules
+
+    def odd(paid):
+        env = task.world.make()
+        step = env.step
+        env.step = lambda action: (step(action)[0], paid(), False, False, {})
+        return env
+
+    envs = [odd(lambda: "much"), odd(lambda: None), odd(sys.exit), odd(lambda: 2)]
+    with closing(bench(lambda: envs.pop(0), rules, blank(rules, 4))) as worlds:
+        assert worlds.begin(range(4), range(4), True) == []
+        failed = {row: error for row, error in worlds.step(range(4), np.zeros((4, 2), np.float32))}
+        assert failed[0].startswith("ValueError: could not convert string to float: 'much' (bench.py, line ")
+        assert failed[1].startswith("TypeError: ")
+        assert failed[2].startswith("SystemExit (test_host.py, line ")
+        assert (sorted(failed), worlds.windows.reward[3]) == ([0, 1, 2], 2.0)
+
+
 def test_a_run_counts_and_writes_down_whom_it_lost_in_second_looks_too(tmp_path, caplog):
     ga = DeepGA(population=12, parents=4, sigma=0.3, elite_candidates=4, elite_episodes=3, horizon=4)
     task = Gymnasium("Drift-v0", SMALL, options={"faulty": True}, normalise=True, time_limit=0.5)
@@ -170,14 +193,16 @@ def test_a_run_counts_and_writes_down_whom_it_lost_in_second_looks_too(tmp_path,
     assert rows[0]["error"] in caplog.text
 
 
-def test_resumed_it_ends_the_same(tmp_path):
+def test_resumed_it_ends_the_same_and_reports_on_the_way_change_nothing(tmp_path):
     task, search = KINDS["stochastic box"], RandomSearch(12, sigma=0.3)
-    whole = run(task, search, 5, devices=2)
+    whole = run(task, search, 5, devices=2, eval_every=1, eval_episodes=3)
     run(task, search, 3, out=tmp_path, checkpoint_every=2)
     resumed = run(task, search, 5, out=tmp_path, checkpoint_every=2)
     jax.tree.map(assert_array_equal, resumed.solution, whole.solution)
     jax.tree.map(assert_array_equal, resumed.task_state, whole.task_state)
-    assert_array_equal(resumed.metrics["mean"], whole.metrics["mean"])
+    for name in ("mean", "evaluations", "steps"):
+        assert_array_equal(resumed.metrics[name], whole.metrics[name])
+    assert len(set(whole.metrics["eval_mean"])) > 1
 
 
 def test_it_learns_to_balance_and_compiles_once(caplog):
@@ -203,7 +228,7 @@ def test_quality_diversity_files_members_by_what_the_world_says(tmp_path):
     assert found.shape == (16, 2)
     assert 0.5 < np.abs(found).max() < 4
     wrong = Gymnasium("Drift-v0", policy=SMALL, descriptor=("y", 1), descriptor_bounds=((-2, 2), (-2, 2)))
-    with pytest.raises(evo.AllInvalid):
+    with pytest.raises(evo.AllInvalid, match=r"had a finite fitness \(member \d+: descriptor: KeyError: 'y'\)"):
         run(wrong, me, 1)
 
 
@@ -242,6 +267,10 @@ def test_mistakes_are_told():
         lambda: Gymnasium(squash="tan"): "the nearest known one is 'tanh'",
         lambda: Gymnasium(descriptor=("x",)): "got 1 names and 0 bounds",
         lambda: Gymnasium(options={"gravity": 3}).senses: "CartPole-v1 can't be made",
+        lambda: Gymnasium("Drift-v0", options={"kind": "odd"}).motor: r"made: KeyError: 'odd' \(drift.py, line \d+\)",
+        lambda: Gymnasium("Hopper-v3").senses: "needs a MuJoCo of long ago; its last version is 'Hopper-v5'",
+        lambda: Gymnasium("CartPole-v1", atari=Atari()): "id starts with 'ALE/'; got 'CartPole-v1'",
+        lambda: senses(Box(-1, 1, (0,))): "these observations have no numbers",
     }.items():
         with pytest.raises(ValueError, match=said):
             build()
@@ -276,8 +305,8 @@ def test_the_command_runs_judges_and_films(tmp_path, capsys):
 
 def test_atari_as_published():
     pytest.importorskip("ale_py")
-    from evo.envs.atari import Atari
-
+    with pytest.raises(ValueError, match="by the ids of ALE: 'ALE/Breakout-v5' for 'BreakoutNoFrameskip-v4'"):
+        Gymnasium("BreakoutNoFrameskip-v4")
     task = Gymnasium("ALE/Breakout-v5", policy=CNN(), episode_length=5000)
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
     assert sum(x.size for x in jax.tree.leaves(params)) == 4_052_658
@@ -310,5 +339,7 @@ def test_what_a_world_needs_to_be_drawn_is_named(monkeypatch):
 
     with pytest.raises(ValueError, match=r"MUJOCO_GL=osmesa doesn't work here \(no glGetError\).*libosmesa6"):
         attempt(broken, "Hopper-v5")
-    with pytest.raises(AttributeError):
+    with pytest.raises(
+        ValueError, match=r"CartPole-v1 can't be made: AttributeError: no glGetError \(test_host.py, line"
+    ):
         attempt(broken, "CartPole-v1")

@@ -99,9 +99,9 @@ def test_an_es_step_climbs_the_mixed_ranks_golden(mode, fitness, toward):
     step = jax.tree.map(lambda a, b: a[center] - b[center], after.centers, state.centers)
     noise = jax.tree.map(lambda x, y: x[toward] - y, dense(es, second), PARAMS)
     assert sum(jnp.vdot(x, y) for x, y in zip(*map(jax.tree.leaves, (noise, step)), strict=True)) > 0
-    (later, _), _, _ = round_of(es, after, centers + 7, members, fitness)
+    (later, _), _, _ = round_of(es, after, centers + np.array([[7], [8], [9]]), members, fitness)
     assert int(later.seen.admitted) == 4  # from now on, the one that moved
-    assert_array_equal(later.seen.descriptor[3], [7, 7])
+    assert_array_equal(later.seen.descriptor[3], [7 + center] * 2)
 
 
 def test_the_centre_is_drawn_in_proportion_to_its_novelty():

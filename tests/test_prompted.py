@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from numpy.testing import assert_allclose, assert_array_equal
 
 import evo
@@ -169,6 +170,28 @@ def test_host_rewards_are_called_for_every_member_in_any_layout():
     assert_array_equal(whole.fitness, cut.fitness)
     assert_array_equal(whole.fitness[0::2], whole.fitness[1::2])  # no noise, and the same luck
     assert whole.aux["steps"].min() >= 6
+
+
+def test_host_rewards_get_small_arguments():
+    """A callback handed 100 KB or more hangs where JAX has one thread (jax#24255); rows keep their order."""
+    asked = Prompted(prompts=3)._asked
+    rows = jnp.tile(jnp.arange(400), (3, 12))
+    tokens = jnp.concatenate([asked.table.answer[rows], jnp.zeros((3, 4800, 8), jnp.int32)], axis=-1)
+    said = Completions(tokens, jnp.where(jnp.arange(4800) % 7, asked.table.length[rows], 0))
+    scores = jax.vmap(lambda rows, said: Verified("exact").scores(asked, rows, said))
+    assert_array_equal(scores(rows, said), jnp.where(jnp.arange(4800) % 7, 1.0, 0.0)[None].repeat(3, 0))
+    call, *more = callbacks(jax.make_jaxpr(scores)(rows, said).jaxpr)
+    assert not more
+    assert max(x.aval.size * 4 for x in call.invars) < 100_000 < tokens.nbytes
+
+
+def callbacks(jaxpr):
+    """Every callback in a jaxpr, or in one inside it."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "pure_callback":
+            yield eqn
+        for inner in jaxprs_in_params(eqn.params):
+            yield from callbacks(inner)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
 from evo.envs.custom import load
@@ -27,6 +28,9 @@ REWARDS = {
     "verified": "evo.envs.language.reward:Verified",
     "traced": "evo.envs.language.reward:Traced",
 }
+
+
+PIECE = 96_000  # bytes of a callback's argument, at most
 
 
 class Table(NamedTuple):
@@ -105,9 +109,32 @@ class Verified:
         return VERIFIERS[self.function]
 
     def scores(self, asked, rows, written):
-        shape = jax.ShapeDtypeStruct(rows.shape, jnp.float32)
-        judge = partial(judged, self.verify, asked)
-        return jax.pure_callback(judge, shape, rows, written.tokens, written.length, vmap_method="broadcast_all")
+        return on_host(partial(judged, self.verify, asked), rows, written.tokens, written.length)
+
+
+def on_host(judge: Callable[..., Any], *columns: Int[Array, "b ..."]) -> Float[Array, "b"]:
+    """One call of `judge` for the rows of all members, in arguments of less than 100 KB.
+
+    JAX copies larger ones on another thread of the CPU's pool and the callback waits for it, for ever if the pool has
+    no other: on one core (jax#24255).
+    """
+
+    @custom_vmap
+    def call(*columns):
+        rows = columns[0].shape[0]
+        most = max(1, PIECE * rows // max(x.nbytes for x in columns))  # rows of a piece
+        cut = [jnp.split(x, tuple(range(most, rows, most))) for x in columns]
+        return jax.pure_callback(whole, jax.ShapeDtypeStruct([rows], jnp.float32), cut)
+
+    def whole(cut):
+        return judge(*(np.concatenate([np.asarray(x) for x in pieces]) for pieces in cut))
+
+    @call.def_vmap
+    def _(members, batched, *columns):
+        full = [x if own else jnp.repeat(x[None], members, 0) for x, own in zip(columns, batched, strict=True)]
+        return call(*(x.reshape(-1, *x.shape[2:]) for x in full)).reshape(members, -1), True
+
+    return call(*columns)
 
 
 def judged(verify: Callable[[str, str, str], float], asked: Asked, rows, written, length) -> Float[np.ndarray, "*b"]:

@@ -129,9 +129,9 @@ def writer(path: Path, suffixes: tuple[str, ...]):
 
 def write_safetensors(path: Path, arrays: dict[str, np.ndarray]):
     """Arrays by name."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save  # `save_file` makes files that only their owner can read
 
-    save_file({name: np.asarray(x, order="C") for name, x in arrays.items()}, path)
+    path.write_bytes(save({name: np.asarray(x, order="C") for name, x in arrays.items()}))
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]):
