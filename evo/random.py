@@ -99,6 +99,12 @@ def kept(x: Array) -> Array:
     return jax.lax.bitcast_convert_type(once(jax.lax.bitcast_convert_type(x, jnp.uint32)), x.dtype)
 
 
+def made(key: Key[Array, "..."]) -> Key[Array, "..."]:
+    """Keys as they stand, hashed before their consumers; see `once`."""
+    data = jax.random.key_data(key)
+    return jax.random.wrap_key_data(once(data.reshape(-1)).reshape(data.shape), impl=jax.random.key_impl(key))
+
+
 class Stock(NamedTuple):
     """A key whose words are made already; what draws takes it for the key."""
 

@@ -17,7 +17,7 @@ from evo.express import ByPath, Plan, maker
 from evo.genome import Genome, concatenate, expand
 from evo.luck import corrected, look, unseen
 from evo.noise import Gaussian, Noise
-from evo.random import fold_in
+from evo.random import fold_in, made
 from evo.runtime import Runtime
 from evo.strategies.emitters.iso_line import IsoLine
 from evo.task import Evaluation, Params
@@ -258,6 +258,7 @@ def alike(genomes: list[Genome]) -> list[Genome]:
 
 def _padded(genome: Genome, genes: int, parents: int, mixed: bool) -> Genome:
     assert genome.parents is not None
+    genome = genome._replace(key=made(genome.key))
     n, more = genome.scale.shape[0], genes - genome.scale.shape[1]
     spare = jnp.broadcast_to(jax.random.key(0), (n, more))
     key = jnp.concatenate([genome.key, spare], 1) if more else genome.key

@@ -18,11 +18,12 @@ from evo.engine import settle
 from evo.envs.projection import Projection
 from evo.experiment import dump, load
 from evo.express import express_dense
-from evo.genome import member
+from evo.genome import expand, member
 from evo.noise import LowRank
 from evo.runtime import Runtime
 from evo.strategies.emitters.climb import Climb
 from evo.strategies.emitters.cma import CMA
+from evo.strategies.emitters.conditioned import Conditioned, folded
 from evo.strategies.emitters.iso_line import IsoLine
 from evo.strategies.map_elites import MapElites
 from evo.strategies.qd import QD
@@ -39,6 +40,7 @@ TABLE = {
     "ME-ES": (QD(GRID, (Climb(4, 16, 0.5, 0.2),)), 0.9),
     "ME-ES, fitness": (QD(GRID, (Climb(4, 16, 0.5, 0.2, aim="fitness"),)), 0.4),
     "low-rank ME-ES, novelty": (QD(GRID, (Climb(4, 16, 0.5, 0.3, aim="novelty"),), noise=LowRank()), 0.9),
+    "conditioned": (QD(GRID, (Conditioned(4, 16, 0.5, 0.2),)), 0.9),
     "unstructured, novelty": (QD(Unstructured(400, 0.5, GRID.bounds), (Climb(4, 16, 0.5, 0.3, aim="novelty"),)), 0.6),
     "bandit, deep": (QD(Deep(GRID, 2), (IsoLine(30, 0.3), CMA(3, 10, 0.5), IsoLine(30, 0.0, 0.0)), active=2), 0.95),
     "mix": (QD(CVT(144, GRID.bounds, -60.0), (IsoLine(30, 0.3), CMA(2, 10, 0.5), Climb(2, 8, 0.3)), looks=8), 0.95),
@@ -77,7 +79,7 @@ def test_laws(name):
     assert (made[~taken] == -1).all()
 
 
-@pytest.mark.parametrize("name", ["mix", "bandit, deep"])
+@pytest.mark.parametrize("name", ["mix", "bandit, deep", "conditioned"])
 def test_every_candidate_of_a_mix_is_rebuilt(name, tmp_path):
     strategy = TABLE[name][0]
     result = evo.run(task, PARAMS, strategy, generations=7, out=tmp_path / "r", checkpoint_every=5)
@@ -159,6 +161,55 @@ def test_two_stage_ranking_and_restarts():
     assert_array_equal(learned.mean[1], search.mean[1])
 
 
+def test_a_conditioned_policy_follows_its_targets_slopes_golden():
+    """By hand, from the members as dense matrices: theta's slope is the targets' mean, a lean's is weighed by them."""
+    emitter = Conditioned(2, 8, 0.5, 0.2, length=0.5)
+    strategy = QD(GRID, (emitter,))
+    before, _ = play(strategy, task, PARAMS, 1)[-1]
+    genome, _ = strategy.ask(jax.random.key(5), before)
+    members = jax.vmap(lambda g: express_dense(strategy.noise, before.archive.rows, g))(expand(genome))
+    seen = jax.vmap(task, (0, None))(members, None)
+    after, _ = strategy.tell(Runtime(), before, genome, seen)
+    z, noise = (
+        np.asarray(before.emitters[0].asked),
+        np.asarray(members["w"] - before.archive.rows["w"][-2:].repeat(8, 0)),
+    )
+    off = np.linalg.norm(np.asarray(seen.descriptor) / 5 - z.repeat(8, 0), axis=1)
+    value = np.exp(-off / 0.5) * np.maximum(np.asarray(seen.fitness) + 60, 0)
+    rank = value.reshape(2, 8).argsort(1).argsort(1) / 7 - 0.5
+    slope = (rank[..., None, None] * noise.reshape(2, 8, 2, 3)).sum(1) / (8 * 0.5**2)
+    mean = [adam[0].mu for adam in (before.emitters[0].optimizer, after.emitters[0].optimizer)]
+    found = jax.tree.map(lambda old, new: np.asarray(9 * old - 10 * new), *mean)  # the moment is of what goes downhill
+    assert_allclose(found.theta["w"], slope.mean(0), atol=1e-4)
+    assert_allclose(found.lean["w"], np.einsum("bd,bmn->dmn", z, slope) / 2, atol=1e-4)
+    assert float(np.abs(z).max()) > 0
+
+
+def test_a_conditioned_policy_comes_to_show_what_it_is_asked_for():
+    state, _ = play(QD(GRID, (IsoLine(30, 0.3, 0.2, 0.5), Conditioned(4, 16, 0.3, 0.1))), task, PARAMS, 60)[-1]
+    asked = jnp.stack(jnp.meshgrid(*[jnp.linspace(-0.6, 0.6, 5)] * 2), -1).reshape(-1, 2)
+    shown = jax.vmap(task, (0, None))(folded(state.emitters[1].policy, asked), None).descriptor / 5
+    assert float(jnp.linalg.norm(shown - asked, axis=1).mean()) < 0.15  # asked for nothing: 0.57
+
+
+def test_only_the_leaves_that_were_named_lean():
+    both = {"first": {"bias": jnp.zeros(3)}, "second": {"bias": jnp.ones(2, jnp.bfloat16)}}
+    state, rows = Conditioned(2, 4, into="first/*").init(jax.random.key(0), both)
+    assert jax.tree.map(jnp.shape, state.policy.lean) == {"first": {"bias": (2, 3)}, "second": {"bias": (0, 2)}}
+    assert_array_equal(rows["second"]["bias"], np.ones((2, 2)))
+    with pytest.raises(ValueError, match="`into` matches no leaf: got 'third'"):
+        Conditioned(into="third").init(jax.random.key(0), both)
+    with pytest.raises(ValueError, match="asks for `descriptors: 3`, and the archive has 2"):
+        play(QD(GRID, (Conditioned(2, 4, descriptors=3),)), task, PARAMS, 1)
+
+
+def test_a_fused_mix_of_emitters_compiles():
+    """LLVM took for ever over hashes of one key among the branches of a concatenation."""
+    strategy = QD(CVT(144, GRID.bounds, -60.0), (IsoLine(16, 0.3), Climb(1, 8, 0.3)))
+    one, four = (evo.run(task, PARAMS, strategy, generations=4, fuse=fuse).state.archive for fuse in (1, 4))
+    assert_allclose(one.fitness, four.fitness, rtol=1e-5)
+
+
 def test_low_rank_climbers_are_never_whole_networks():
     """64 perturbations of 2 centres are judged with the memory of the centres, and each is its centre + rank 1."""
     strategy, d = QD(Grid((8,), ((0.0, 1.0),)), (Climb(2, 32),), noise=LowRank()), 512
@@ -181,6 +232,8 @@ def test_low_rank_climbers_are_never_whole_networks():
         (lambda: QD(GRID, (IsoLine(8), IsoLine(9)), active=1), r"these have \[8, 9\]"),
         (lambda: CMA(2, 1), "a `batch` of at least 2"),
         (lambda: Climb(2, 7), "even `batch`"),
+        (lambda: Conditioned(2, 7), "even `batch`"),
+        (lambda: Conditioned(length=0.0), "above 0; got 2, 0.02 and 0.0"),
         (lambda: IsoLine(0), "at least 1"),
         (lambda: Grid((2,), ((0, 1),), learning_rate=2.0), "from 0 to 1"),
         (lambda: Grid((2,), ((0, 1),), learning_rate=0.1, threshold_min=-np.inf), "finite fitness"),

@@ -4,4 +4,5 @@ EMITTERS = {
     "iso_line": "evo.strategies.emitters.iso_line:IsoLine",
     "cma": "evo.strategies.emitters.cma:CMA",
     "climb": "evo.strategies.emitters.climb:Climb",
+    "conditioned": "evo.strategies.emitters.conditioned:Conditioned",
 }

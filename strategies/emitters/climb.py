@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from evo.elites import novelty, sample
+from evo.emitter import Stage
 from evo.genome import Genome, part
 from evo.random import split
 from evo.shaping import centered_ranks
@@ -76,12 +77,10 @@ class Climb:
     def tell(self, key, state, archive, own, offspring, stage):
         rows = jax.tree.map(lambda x: x[own : own + self.centers], archive.rows)
         weight = jax.vmap(centered_ranks)(self._value(archive, offspring).reshape(self.centers, self.batch))
-        pairs = offspring.genome._replace(key=offspring.genome.key[::2], parents=None, mix=None)
-        slopes = [self._slope(stage, rows, pairs, weight[b], b) for b in range(self.centers)]
-        slope = jax.tree.map(lambda *x: jnp.stack(x), *slopes)
+        found = slopes(stage, rows, offspring.genome, weight / (self.batch * self.sigma**2))
         age = state.age + 1
-        mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state.mean, slope)
-        square = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, state.square, slope)
+        mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state.mean, found)
+        square = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, state.square, found)
         step = partial(self._step, age.astype(jnp.float32))
         rows = jax.tree.map(lambda x, m, v: x + step(m, v).astype(x.dtype), rows, mean, square)
         done = age >= self.steps
@@ -103,10 +102,15 @@ class Climb:
             return offspring.inserted.improvement
         return novelty(archive, offspring.descriptor, self.nearest)
 
-    def _slope(self, stage, rows, pairs: Genome, weight: Float[Array, "p"], b: int) -> Any:
-        own = part(pairs, b * self.batch, (b + 1) * self.batch)
-        like = jax.tree.map(lambda x: x[b], rows)
-        return stage.runtime.sum(stage.noise, like, own, weight / (self.batch * self.sigma**2))
+
+def slopes(stage: Stage, rows: Any, genome: Genome, weight: Float[Array, "b p"]) -> Any:
+    """sum_i weight_bi scale_bi noise_bi, for each of the rows [b, ...]; members are b after b, in antithetic pairs."""
+    pairs, batch = genome._replace(key=genome.key[::2], parents=None, mix=None), weight.shape[1]
+    found = []
+    for b in range(weight.shape[0]):
+        like, own = jax.tree.map(lambda x: x[b], rows), part(pairs, b * batch, (b + 1) * batch)  # noqa: B023
+        found.append(stage.runtime.sum(stage.noise, like, own, weight[b]))
+    return jax.tree.map(lambda *x: jnp.stack(x), *found)
 
 
 def _over(flag: Array, x: Array) -> Array:
