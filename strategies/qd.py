@@ -258,10 +258,10 @@ def alike(genomes: list[Genome]) -> list[Genome]:
 
 def _padded(genome: Genome, genes: int, parents: int, mixed: bool) -> Genome:
     assert genome.parents is not None
-    genome = genome._replace(key=made(genome.key))
     n, more = genome.scale.shape[0], genes - genome.scale.shape[1]
     spare = jnp.broadcast_to(jax.random.key(0), (n, more))
-    key = jnp.concatenate([genome.key, spare], 1) if more else genome.key
+    key = made(genome.key)
+    key = jnp.concatenate([key, spare], 1) if more else key
     scale = jnp.pad(genome.scale, ((0, 0), (0, more)))
     lacking = parents - genome.parents.shape[1]
     mix = genome.mix
