@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from typing import Any
 
 import jax
@@ -53,5 +54,5 @@ def keep_memory() -> bool:
     CPU ms a MiB: a third of a generation at 40 MiB (docs/performance.md). It concerns the whole process, so it is for
     the program to call, not for a library; the command `evo` does.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return mallopt is not None and all([mallopt(option, KEPT) == 1 for option in (MMAP_THRESHOLD, TRIM_THRESHOLD)])

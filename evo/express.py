@@ -222,7 +222,7 @@ def made(leaf: Array | Lazy) -> Array | Lazy:
     """The leaf; where it is small and dense, as one that is in memory before anything uses it."""
     if isinstance(leaf, Lazy) or leaf.dtype != jnp.float32 or not 0 < leaf.size <= KEPT:
         return leaf
-    return kept(leaf.reshape(-1)).reshape(leaf.shape)
+    return kept(leaf)
 
 
 def own_noise(leaves: Sequence[Leaf], shapes: Sequence[tuple[int, ...]], keys: Key[Array, "k"]) -> list[Own]:

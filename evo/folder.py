@@ -116,10 +116,8 @@ class Folder:
 
     def save(self, name: str, tree: Any):
         """Write a pytree as `name`.safetensors, whole or not at all."""
-        from safetensors.numpy import save  # `save_file` makes files that only their owner can read
-
         part = self.path / f"{name}.safetensors.part"
-        part.write_bytes(save({path: np.asarray(x, order="C") for path, x in flatten(tree).items()}))
+        write_safetensors(part, flatten(tree))
         part.replace(self.path / f"{name}.safetensors")
 
     def load(self, name: str) -> dict[str, np.ndarray]:
@@ -130,6 +128,13 @@ class Folder:
         if not file.exists():
             raise ValueError(f"{self.path} has no {file.name} yet: the run was stopped before it wrote one.")
         return load_file(file)
+
+
+def write_safetensors(path: Path, arrays: dict[str, np.ndarray]):
+    """Arrays by name."""
+    from safetensors.numpy import save  # `save_file` makes files that only their owner can read
+
+    path.write_bytes(save({name: np.asarray(x, order="C") for name, x in arrays.items()}))
 
 
 def columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:

@@ -54,8 +54,8 @@ def concatenate(*genomes: Genome) -> Genome:
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), *[expand(g) for g in genomes])
 
 
-def around(key: Key[Array, ""], n: int, scale: Float[Array, ""], paired: bool = True) -> Genome:
-    """n members around the one centre, a gene each; `paired`: members 2i and 2i + 1 share a key and differ in sign."""
+def around(key: Key[Array, ""], n: int, scale: float | Float[Array, ""], paired: bool = True) -> Genome:
+    """n members around one centre, a gene each; `paired`: members 2i and 2i + 1 share a key and differ in sign."""
     shared = 2 if paired else 1
     keys = jax.vmap(partial(fold_in, key))(jnp.arange(n // shared))
     sign = jnp.where(jnp.arange(n) % shared == 1, -1.0, 1.0)

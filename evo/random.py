@@ -84,14 +84,14 @@ def words(key: Key[Array, ""], count: int, stream: int = 0) -> UInt32[Array, "co
     return threefry(jax.random.key_data(key), jnp.full_like(index, 1 + stream), index, ROUNDS)[0]
 
 
-def once(x: UInt32[Array, "count"]) -> UInt32[Array, "count"]:
+def once(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
     """x as it stands, computed before its consumers.
 
     XLA repeats cheap elementwise work in every consumer, and for every element that a consumer makes of one; it
     doesn't repeat a reduction. This is the smallest: the exclusive or of x and 0.
     """
-    both = x[None] & jnp.array([[0xFFFFFFFF], [0]], jnp.uint32)
-    return jax.lax.reduce(both, np.uint32(0), jax.lax.bitwise_xor, (0,))
+    both = x.reshape(1, -1) & jnp.array([[0xFFFFFFFF], [0]], jnp.uint32)
+    return jax.lax.reduce(both, np.uint32(0), jax.lax.bitwise_xor, (0,)).reshape(x.shape)
 
 
 def kept(x: Array) -> Array:
@@ -99,10 +99,9 @@ def kept(x: Array) -> Array:
     return jax.lax.bitcast_convert_type(once(jax.lax.bitcast_convert_type(x, jnp.uint32)), x.dtype)
 
 
-def made(key: Key[Array, "..."]) -> Key[Array, "..."]:
+def kept_keys(key: Key[Array, "..."]) -> Key[Array, "..."]:
     """Keys as they stand, hashed before their consumers; see `once`."""
-    data = jax.random.key_data(key)
-    return jax.random.wrap_key_data(once(data.reshape(-1)).reshape(data.shape), impl=jax.random.key_impl(key))
+    return jax.random.wrap_key_data(once(jax.random.key_data(key)), impl=jax.random.key_impl(key))
 
 
 class Stock(NamedTuple):
@@ -126,7 +125,7 @@ def stocked(key: Key[Array, ""], names: Sequence[np.uint32], counts: Sequence[Se
             stream[row, : sizes[i]] = np.repeat(np.arange(1, 1 + len(counts[i])), counts[i])
             index[row, : sizes[i]] = np.concatenate([np.arange(count) for count in counts[i]])
         word = threefry((own[:, :1], own[:, 1:]), jnp.asarray(stream), jnp.asarray(index), ROUNDS)[0]
-        word = once(word.reshape(-1)).reshape(word.shape)
+        word = once(word)
         for row, i in enumerate(group):
             parts = jnp.split(word[row, : sizes[i]], np.cumsum(counts[i])[:-1])
             stocks[i] = Stock(jax.random.wrap_key_data(own[row]), tuple(parts))

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from evo.ascent import cast, live, masters, merged, optimizer
 from evo.express import ByPath, Plan, express_dense
-from evo.genome import Genome
+from evo.genome import Genome, around
 from evo.lineage import fittest
 from evo.noise import Gaussian, Noise
 from evo.novelty import Seen, admit, described, novelty, unseen
@@ -94,8 +94,8 @@ class NoveltyES:
         """Centres around `params`; nothing has been seen."""
         params = jax.tree.map(jnp.asarray, params)
         keys = jax.vmap(partial(fold_in, key))(jnp.arange(self.centers))
-        around = Genome(keys[:, None], jnp.full((self.centers, 1), self.spread).at[0].set(0.0))
-        centers = jax.lax.map(lambda g: express_dense(self.noise, masters(params), g), around)
+        spread = Genome(keys[:, None], jnp.full((self.centers, 1), self.spread).at[0].set(0.0))
+        centers = jax.lax.map(lambda g: express_dense(self.noise, masters(params), g), spread)
         ascent = jax.vmap(lambda center: self._ascent().init(live(self.noise, center)))(centers)
         zero = jnp.int32(0)
         seen, weight = unseen(self.capacity, self.descriptors), jnp.float32(WEIGHT[self.mode])
@@ -114,12 +114,9 @@ class NoveltyES:
         new = self._novelty(self._seen(state, evaluation), evaluation)[: self.centers]
         odds = jnp.where(jnp.isfinite(new), new + 1e-12, 0.0)  # all equal where nothing is new
         center = jax.random.categorical(key_choice, jnp.log(jnp.where(odds.sum() > 0, odds, 1.0)))
-        pairs = self.population // 2
-        keys = jax.vmap(partial(fold_in, key_noise))(jnp.arange(pairs))
-        sign = jnp.where(jnp.arange(self.population) % 2 == 1, -1.0, 1.0)
-        scale = at(self.sigma, state.generation) * sign
+        pairs = around(key_noise, self.population, at(self.sigma, state.generation))
         trial = self.centers + jnp.arange(self.population) // 2
-        return Genome(keys[:, None], scale[:, None], center.astype(jnp.int32)[None, None]), trial
+        return pairs._replace(parents=center.astype(jnp.int32)[None, None]), trial
 
     def bases(self, state: State) -> Params:
         """The centres, in the model's own dtypes."""

@@ -17,7 +17,7 @@ from evo.express import ByPath, Plan, maker
 from evo.genome import Genome, concatenate, expand
 from evo.luck import corrected, look, unseen
 from evo.noise import Gaussian, Noise
-from evo.random import fold_in, made
+from evo.random import fold_in, kept_keys
 from evo.runtime import Runtime
 from evo.strategies.emitters.iso_line import IsoLine
 from evo.task import Evaluation, Params
@@ -260,7 +260,7 @@ def _padded(genome: Genome, genes: int, parents: int, mixed: bool) -> Genome:
     assert genome.parents is not None
     n, more = genome.scale.shape[0], genes - genome.scale.shape[1]
     spare = jnp.broadcast_to(jax.random.key(0), (n, more))
-    key = made(genome.key)
+    key = kept_keys(genome.key)
     key = jnp.concatenate([key, spare], 1) if more else key
     scale = jnp.pad(genome.scale, ((0, 0), (0, more)))
     lacking = parents - genome.parents.shape[1]

@@ -24,7 +24,7 @@ def export(run: Run, out: Path, keep: int | None) -> Iterator[str]:
 
     from evo import encoding, lineage
     from evo.checkpoint import flatten
-    from evo.commands.rebuild import write_safetensors
+    from evo.folder import write_safetensors
 
     if out.suffix != SUFFIX:
         raise ValueError(f"{out}: wanted a file that ends in {SUFFIX}; {nearest(out.suffix, [SUFFIX])}")

@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import Positional, arg
 
+from evo.folder import write_safetensors
 from evo.registry import nearest
 
 if TYPE_CHECKING:
@@ -125,13 +126,6 @@ def writer(path: Path, suffixes: tuple[str, ...]):
         known = f"one of {', '.join(suffixes)}"
         raise ValueError(f"{path}: wanted a file that ends in {known}; {nearest(path.suffix, suffixes)}")
     return WRITERS[path.suffix]
-
-
-def write_safetensors(path: Path, arrays: dict[str, np.ndarray]):
-    """Arrays by name."""
-    from safetensors.numpy import save  # `save_file` makes files that only their owner can read
-
-    path.write_bytes(save({name: np.asarray(x, order="C") for name, x in arrays.items()}))
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]):

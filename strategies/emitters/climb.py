@@ -12,8 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from evo.elites import novelty, sample
 from evo.emitter import Stage
-from evo.genome import Genome, part
-from evo.random import split
+from evo.genome import Genome, around, part
 from evo.shaping import centered_ranks
 
 
@@ -69,10 +68,9 @@ class Climb:
         return State(age, zeros, zeros), rows
 
     def ask(self, key, state, archive, own):
-        n = self.population
-        sign = jnp.where(jnp.arange(n) % 2, -1.0, 1.0)
         parents = own + jnp.arange(self.centers)  # a centre's perturbations share its matrices
-        return Genome(split(key, n // 2)[:, None], self.sigma * sign[:, None], parents[:, None]), jnp.arange(n) // 2
+        genome = around(key, self.population, self.sigma)._replace(parents=parents[:, None])
+        return genome, jnp.arange(self.population) // 2
 
     def tell(self, key, state, archive, own, offspring, stage):
         rows = jax.tree.map(lambda x: x[own : own + self.centers], archive.rows)

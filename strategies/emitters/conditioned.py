@@ -15,9 +15,8 @@ from evo.ascent import masters
 from evo.elites import sample
 from evo.emitter import Offspring
 from evo.express import matches
-from evo.genome import Genome
+from evo.genome import around
 from evo.leaf import path_of
-from evo.random import split
 from evo.shaping import centered_ranks
 from evo.strategies.emitters.climb import slopes
 from evo.task import Params
@@ -83,21 +82,19 @@ class Conditioned:
         return self.targets
 
     def init(self, key, params):
-        named = jax.tree_util.tree_leaves_with_path(params)
-        paths = [path_of(path) for path, _ in named]
+        paths = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         if not any(matches(path, self.into) for path in paths):
             raise ValueError(f"`into` matches no leaf: got {self.into!r}; the leaves are {', '.join(paths[:8])}.")
         theta = masters(params)
-        sizes = iter([self.descriptors if matches(path, self.into) else 0 for path in paths])
-        lean = jax.tree.map(lambda x: jnp.zeros((next(sizes), *x.shape)), theta)
+        many = lambda path: self.descriptors if matches(path_of(path), self.into) else 0  # noqa: E731
+        lean = jax.tree_util.tree_map_with_path(lambda path, x: jnp.zeros((many(path), *x.shape)), theta)
         policy, asked = Policy(theta, lean), jnp.zeros((self.targets, self.descriptors))
         return State(policy, optax.adam(self.lr).init(policy), asked), folded(policy, asked)
 
     def ask(self, key, state, archive, own):
-        n = self.population
-        sign = jnp.where(jnp.arange(n) % 2, -1.0, 1.0)
         parents = own + jnp.arange(self.targets)  # a target's members share its matrices
-        return Genome(split(key, n // 2)[:, None], self.sigma * sign[:, None], parents[:, None]), jnp.arange(n) // 2
+        genome = around(key, self.population, self.sigma)._replace(parents=parents[:, None])
+        return genome, jnp.arange(self.population) // 2
 
     def tell(self, key, state, archive, own, offspring, stage):
         if archive.descriptor.shape[1] != self.descriptors:
