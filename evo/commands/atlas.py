@@ -46,7 +46,7 @@ class Archive:
         from evo.commands.opened import opened
 
         if not 1 <= len(self.runs) <= 2:
-            raise ValueError(f"evo archive: wanted one run folder, or two to compare; got {len(self.runs)}.")
+            raise ValueError(f"wanted one run folder, or two to compare; got {len(self.runs)}.")
         if self.serve:
             from evo.commands.serve import serve
 

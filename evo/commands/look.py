@@ -100,7 +100,7 @@ class Render:
         """The rows and columns of the grid. Raises where two things are asked for at once."""
         asked = [x is not None for x in (self.grid, self.cell, self.member)].count(True)
         if asked > 1 or (self.generation is None) != (self.member is None):
-            raise ValueError("evo render: wanted --cell C, or --generation G and --member I, or --grid RxC.")
+            raise ValueError("wanted --cell C, or --generation G and --member I, or --grid RxC.")
         if self.episodes < 1 or (self.grid is not None and self.episodes > 1):
             raise ValueError(f"--episodes: wanted at least 1, and 1 with --grid; got {self.episodes}.")
         if self.grid is None:
