@@ -19,7 +19,7 @@ from evo.envs.atari import Atari
 from evo.envs.bench import Rules, Worlds, bench, blank
 from evo.envs.moments import LIMIT, Moments, merge, normalise, nothing, pool
 from evo.envs.networks import MLP, Network
-from evo.envs.play import LEAST, Tally, play
+from evo.envs.play import Tally, broad, play
 from evo.envs.spaces import SQUASHES, Motor, Senses, motor, senses
 from evo.envs.team import team
 from evo.envs.worlds import World, attempt, checked, drawing, look_into
@@ -168,13 +168,13 @@ class Arena:
     def __call__(self, members: Members, state: Any) -> tuple[Evaluation, list[Lost]]:
         mesh = self.host.runtime.mesh
         devices = [jax.devices()[0]] if mesh is None else list(mesh.devices.flat)
-        width = self._width(members, max(2, len(devices)))
-        worlds = self._worlds(width * max(2, len(devices)))
+        seats = self._seats(members, max(2, len(devices)))
+        worlds = self._worlds(broad(seats) * max(2, len(devices)))
         seeds, keys = drawn(members.luck, self.task.episodes)
         members = members._replace(luck=keys)
         with worlds.guarded():
             tally, lost = play(
-                self.slots, worlds, members, state, np.asarray(seeds), width, devices, self.task.observation
+                self.slots, worlds, members, state, np.asarray(seeds), seats, devices, self.task.observation
             )
         return self._evaluation(tally), lost
 
@@ -182,11 +182,11 @@ class Arena:
         while self.made:
             self.made.pop().close()
 
-    def _width(self, members: Members, groups: int) -> int:
-        """Slots of each half."""
+    def _seats(self, members: Members, groups: int) -> int:
+        """How many members of each half play at a time."""
         most = min(self.task.slots, size(members.genome), self.host.runtime.chunk or self.task.slots)
         room = int(SHARE * host_memory() / max(self.slots.bytes(members), 1))
-        return max(LEAST, -(-min(most, max(room, 1)) // groups))
+        return -(-min(most, max(room, 1)) // groups)
 
     def _worlds(self, count: int) -> Any:
         """At least so many worlds."""

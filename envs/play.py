@@ -3,8 +3,8 @@
 Members take slots in their order; a slot is free when its member's episodes are over, and the next members take it. Two
 halves of the slots alternate: while the worlds of one step, the device works on the other. The last few, where their
 forwards are cheap, play as one half. Nothing of a member's evaluation depends on its slot or on its neighbours: its
-worlds are seeded from its own key, and its row of a batched forward has the same bits whatever the width (two rows and
-more; XLA has another program for one).
+worlds are seeded from its own key, and its row of a batched forward has the same bits wherever it is, at every width
+that occurs: 8, 16, 32 and so on (at others XLA rounds otherwise). So a half may have more slots than seats.
 
 Axes: `n` members, `w` slots of a half, `o` an observation's own axes, `e` episodes, `d` descriptor.
 """
@@ -27,7 +27,7 @@ from evo.slots import Players, Slots
 from evo.task import State
 
 NARROWER = 4  # a half with this many times more slots than players moves them together
-LEAST = 2  # slots of a half
+LEAST = 8  # slots of a half
 LIGHT = 2**20  # weights of the last players, up to which a forward costs its call and not what it computes
 
 
@@ -64,6 +64,7 @@ class Play:
     slots: Slots
     worlds: Worlds
     seeds: np.ndarray  # [n, e]
+    seats: int  # how many slots of a half may be taken
     moments: bool  # whether observations are summed
     few: int  # players who go on as one half, when nobody waits any more; 0: the halves stay apart
     tally: Tally
@@ -161,10 +162,10 @@ class Play:
         """The next members take the free slots, several at a time unless few are left."""
         if not self.queue:
             return half
-        width = len(half.row)
-        several = newcomers(width)
-        free = np.flatnonzero(half.member < 0)
-        while self.queue and len(free) >= min(several, len(self.queue), width):
+        seats = min(self.seats, len(half.row))
+        several = max(2, seats // 4)
+        free = np.flatnonzero(half.member[:seats] < 0)
+        while self.queue and len(free) >= min(several, len(self.queue), seats):
             slot, free = free[:several], free[several:]
             slot = slot[: len(self.queue)]
             came = np.array([self.queue.popleft() for _ in slot])
@@ -214,9 +215,9 @@ class Play:
         return self.slots.fill(half.players, half.members, index, where)
 
 
-def newcomers(width: int) -> int:
-    """How many members take slots at a time."""
-    return max(LEAST, width // 4)
+def broad(seats: int) -> int:
+    """How many slots of a half have so many seats."""
+    return max(LEAST, 1 << (seats - 1).bit_length())
 
 
 def narrower(width: int) -> int:
@@ -278,14 +279,15 @@ def play(
     members: Members,
     state: State,
     seeds: np.ndarray,
-    width: int,
+    seats: int,
     devices: Sequence[Any],
     senses: int,
 ) -> tuple[Tally, list[Lost]]:
-    """Everyone's evaluation, summed over episodes. `senses`: numbers in an observation, 0 where none are summed."""
-    n, descriptor = size(members.genome), worlds.windows.found.shape[1]
+    """Everyone's evaluation, summed over episodes. `seats`: members of each half who play at a time; `senses`: numbers
+    in an observation, 0 where none are summed."""
+    n, descriptor, width = size(members.genome), worlds.windows.found.shape[1], broad(seats)
     few = narrower(width) if len(devices) == 1 and weights(members) * narrower(width) <= LIGHT else 0
-    round_ = Play(slots, worlds, seeds, senses > 0, few, tally(n, senses, descriptor), deque(range(n)), [])
+    round_ = Play(slots, worlds, seeds, seats, senses > 0, few, tally(n, senses, descriptor), deque(range(n)), [])
     round_.run(halves(slots, members, state, width, devices, senses, descriptor))
     for member, _ in round_.lost:
         round_.tally.reward[member] = np.nan

@@ -59,13 +59,13 @@ class Slots:
     def fill(self) -> Callable:
         """(players, members, index [f], slot [f]) -> players: these members take these slots; one beyond the last
         slot is no slot. The old players' memory is the new ones'."""
-        return jax.jit(self._fill, donate_argnums=0, compiler_options=options())
+        return jax.jit(self._fill, donate_argnums=0, compiler_options=options(steady=True))
 
     @cached_property
     def step(self) -> Callable:
         """(players, bases, state, x [w, ...], clock [2, w]) -> memory, actions [w, ...]. The clock says episode and
         step of each; the policy's memory starts anew at step 0."""
-        return jax.jit(self._step, compiler_options=options())
+        return jax.jit(self._step, compiler_options=options(steady=True))
 
     @cached_property
     def move(self) -> Callable:

@@ -18,10 +18,11 @@ import evo
 from evo.cli import main
 from evo.engine import settle
 from evo.envs.atari import Atari
-from evo.envs.bench import bench, blank
+from evo.envs.bench import Bench, bench, blank
 from evo.envs.gymnasium import Gymnasium, drawn
 from evo.envs.moments import Moments
 from evo.envs.networks import CNN, GRU, MLP
+from evo.envs.play import broad
 from evo.envs.spaces import senses
 from evo.envs.team import team
 from evo.express import express_dense
@@ -30,6 +31,7 @@ from evo.host import Host, Scorer, everyone
 from evo.noise import Gaussian
 from evo.random import fold_in
 from evo.runtime import Runtime
+from evo.slots import Slots
 from evo.strategies.deep_ga import DeepGA
 from evo.strategies.es import EGGROLL, ES
 from evo.strategies.map_elites import MapElites
@@ -100,6 +102,47 @@ def test_fitness_is_that_of_a_plain_loop_whatever_the_slots(name):
             found = jax.tree.map(lambda x, i=i: x[i], evaluation.aux["observations"])
             assert_allclose(found.mean, seen.mean(0), atol=1e-5)
             assert_allclose(found.m2, seen.var(0) * len(seen), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("policy", "stochastic"),
+    [(MLP((64, 64)), False), (MLP((64,)), True), (GRU((64,)), True)],
+    ids=["mlp", "draws", "gru"],
+)
+def test_a_row_has_the_same_bits_at_every_width_up_to_64(policy, stochastic):
+    """And wherever it is. XLA's own products have another order of sums for the last rows."""
+    task = Gymnasium("Pendulum-v1", policy, deterministic=not stochastic, normalise=True)
+    params, _ = task.init(jax.random.key(0))
+    state = Moments(jnp.float32(50), jnp.linspace(-0.3, 0.3, 3), jnp.linspace(40, 90, 3))
+    strategy = settle(ES(64, sigma=0.1), task, params, state)
+    genome, _ = strategy.ask(jax.random.key(1), strategy.init(jax.random.key(2), params))
+    members = everyone(params, genome, jax.random.split(jax.random.key(3), 64))
+    slots = Slots(strategy.noise, policy.start, task.act)
+    seen, told = np.random.default_rng(0).normal(size=(6, 64, 3)).astype(np.float32), []
+    for width in sorted({broad(seats) for seats in (1, 9, 20, 64)}):
+        row = np.arange(width, dtype=np.int32)
+        players, actions = slots.fill(slots.empty(width, members), members, row, row), []
+        for step in range(6):
+            clock = np.stack([0 * row, 0 * row + step])
+            memory, action = slots.step(players, members.bases, state, seen[step, :width], clock)
+            players = players._replace(memory=memory)
+            actions.append(np.asarray(action))
+        told.append(np.array(actions))
+    assert [x.shape[1] for x in told] == [8, 16, 32, 64]
+    for some in told[:-1]:
+        assert_array_equal(some, told[-1][:, : some.shape[1]])
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5, 9])
+def test_so_many_members_play_at_a_time(slots, monkeypatch):
+    """Each of two halves has half of them, rounded up; the width of a forward may be more."""
+    most = []
+    step = Bench.step
+    monkeypatch.setattr(Bench, "step", lambda self, rows, actions: most.append(len(rows)) or step(self, rows, actions))
+    task = KINDS["stochastic choice"]
+    judged(task, *task.init(jax.random.key(0)), slots=slots)
+    assert -(-slots // 2) - most[0] in (0, 1)  # two come at a time
+    assert max(most) <= 2 * most[0]  # the last of both halves play as one
 
 
 def test_a_world_that_fails_costs_its_member_and_nobody_else():

@@ -39,7 +39,7 @@ TABLE = {
     "CMA-MAE": (QD(ANNEALED, (CMA(5, 12, 0.5, "improvement", "mu", "basic"),)), 0.95),
     "ME-ES": (QD(GRID, (Climb(4, 16, 0.5, 0.2),)), 0.9),
     "ME-ES, fitness": (QD(GRID, (Climb(4, 16, 0.5, 0.2, aim="fitness"),)), 0.4),
-    "low-rank ME-ES, novelty": (QD(GRID, (Climb(4, 16, 0.5, 0.3, aim="novelty"),), noise=LowRank()), 0.9),
+    "low-rank ME-ES, novelty": (QD(GRID, (Climb(4, 16, 0.5, 0.3, aim="novelty"),), noise=LowRank()), 0.8),
     "conditioned": (QD(GRID, (Conditioned(4, 16, 0.5, 0.2),)), 0.9),
     "unstructured, novelty": (QD(Unstructured(400, 0.5, GRID.bounds), (Climb(4, 16, 0.5, 0.3, aim="novelty"),)), 0.6),
     "bandit, deep": (QD(Deep(GRID, 2), (IsoLine(30, 0.3), CMA(3, 10, 0.5), IsoLine(30, 0.0, 0.0)), active=2), 0.95),
