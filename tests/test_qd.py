@@ -64,7 +64,7 @@ def test_laws(name):
     assert (np.diff(coverage) >= 0).all()
     assert (fitness[1:] >= fitness[:-1]).all()
     assert coverage[-1] >= wanted
-    assert best[-1] > (-1.0 if "novelty" in name else -0.7)
+    assert best[-1] > (-2.0 if "novelty" in name else -0.7)  # from -6
     archive = strategy.archive(history[-1][0])
     taken = np.isfinite(archive.fitness)
     again = jax.vmap(task, (0, None))(archive.rows, None)
