@@ -2,9 +2,10 @@
 
 Members take slots in their order; a slot is free when its member's episodes are over, and the next members take it. Two
 halves of the slots alternate: while the worlds of one step, the device works on the other. The last few, where their
-forwards are cheap, play as one half. Nothing of a member's evaluation depends on its slot or on its neighbours: its
-worlds are seeded from its own key, and its row of a batched forward has the same bits wherever it is, at every width
-that occurs: 8, 16, 32 and so on (at others XLA rounds otherwise). So a half may have more slots than seats.
+forwards are cheap, play as one half. Nothing of a member's evaluation depends on its slot or on its neighbours but for
+rounding: its worlds are seeded from its own key, and on CPUs its row of a batched forward has the same bits wherever it
+is, at the widths that occur (8, 16, 32 and so on), for the networks that docs/host.md names. So a half may have more
+slots than seats.
 
 Axes: `n` members, `w` slots of a half, `o` an observation's own axes, `e` episodes, `d` descriptor.
 """

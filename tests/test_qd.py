@@ -39,7 +39,7 @@ TABLE = {
     "CMA-MAE": (QD(ANNEALED, (CMA(5, 12, 0.5, "improvement", "mu", "basic"),)), 0.95),
     "ME-ES": (QD(GRID, (Climb(4, 16, 0.5, 0.2),)), 0.9),
     "ME-ES, fitness": (QD(GRID, (Climb(4, 16, 0.5, 0.2, aim="fitness"),)), 0.4),
-    "low-rank ME-ES, novelty": (QD(GRID, (Climb(4, 16, 0.5, 0.3, aim="novelty"),), noise=LowRank()), 0.8),
+    "low-rank ME-ES, novelty": (QD(GRID, (Climb(6, 16, 0.5, 0.3, aim="novelty"),), noise=LowRank()), 0.9),
     "conditioned": (QD(GRID, (Conditioned(4, 16, 0.5, 0.2),)), 0.9),
     "unstructured, novelty": (QD(Unstructured(400, 0.5, GRID.bounds), (Climb(4, 16, 0.5, 0.3, aim="novelty"),)), 0.6),
     "bandit, deep": (QD(Deep(GRID, 2), (IsoLine(30, 0.3), CMA(3, 10, 0.5), IsoLine(30, 0.0, 0.0)), active=2), 0.95),
@@ -64,7 +64,7 @@ def test_laws(name):
     assert (np.diff(coverage) >= 0).all()
     assert (fitness[1:] >= fitness[:-1]).all()
     assert coverage[-1] >= wanted
-    assert best[-1] > (-2.0 if "novelty" in name else -0.7)  # from -6
+    assert best[-1] > (-1.0 if "novelty" in name else -0.7)
     archive = strategy.archive(history[-1][0])
     taken = np.isfinite(archive.fitness)
     again = jax.vmap(task, (0, None))(archive.rows, None)
