@@ -5,7 +5,7 @@ forwards, each alone. And against what a user writes first: a plain loop over me
 
 CPU time of this process a step of a world, threads of XLA included; wall time beside it. The floor's worlds are begun
 anew when their episodes end. Its forwards are those that the evaluation called, width by width; a second ratio has as
-few calls as full halves of the slots would need, which no evaluation whose last episode is long can do with. What a
+few calls as full groups of the slots would need, which no evaluation whose last episode is long can do with. What a
 world costs depends on what is done in it (a hopper that stands has contacts to solve for), so a third ratio's worlds do
 what they did in the evaluation, call by call. Low-rank
 members around one centre: of random weights, whose episodes are short but for a few, or ("standing") of a policy that
@@ -29,6 +29,7 @@ from measure import Row, arguments, compiled_once, show
 from evo.engine import settle
 from evo.envs.gymnasium import Gymnasium
 from evo.envs.networks import CNN, MLP
+from evo.envs.play import breadth, seating
 from evo.express import express_dense
 from evo.genome import member
 from evo.host import Host, Members, everyone
@@ -192,6 +193,8 @@ def plain(case: Case, count: int) -> Callable[[], int]:
 def measured(name: str, case: Case, rounds: int, few: int) -> list[Row]:
     """Evaluation, floor and plain loop, a round after another; the median round counts."""
     judge = case.task.open(Host(case.noise, Runtime()))
+    width = breadth(case.members, case.task.slots, jax.default_backend() == "cpu")
+    seats = seating(case.task.slots, width, 1)
     slots, widths = Slots(case.noise, case.task.policy.start, case.task.act), watched(judge.slots)
     judge(case.members, case.state)
     again, loop = repeated(case, judge), plain(case, few)
@@ -209,8 +212,7 @@ def measured(name: str, case: Case, rounds: int, few: int) -> list[Row]:
         bare, _ = spent(lambda worlds=worlds: next(worlds) and None)
         acted, _ = spent(again)
         same, _ = spent(forwards(case, slots, widths[:]))
-        full = case.task.slots // 2
-        fewest, _ = spent(forwards(case, slots, [full] * -(-steps // full)))
+        fewest, _ = spent(forwards(case, slots, [width] * -(-steps // max(seats))))
         naive, played = spent(loop)
         found.append((steps, ours, bare, acted, same, fewest, naive, played))
     judge.close()

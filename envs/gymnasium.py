@@ -19,7 +19,7 @@ from evo.envs.atari import Atari
 from evo.envs.bench import Rules, Worlds, bench, blank
 from evo.envs.moments import LIMIT, Moments, merge, normalise, nothing, pool
 from evo.envs.networks import MLP, Network
-from evo.envs.play import Tally, broad, play
+from evo.envs.play import Tally, breadth, play, seating
 from evo.envs.spaces import SQUASHES, Motor, Senses, motor, senses
 from evo.envs.team import team
 from evo.envs.worlds import World, attempt, checked, drawing, look_into
@@ -168,13 +168,15 @@ class Arena:
     def __call__(self, members: Members, state: Any) -> tuple[Evaluation, list[Lost]]:
         mesh = self.host.runtime.mesh
         devices = [jax.devices()[0]] if mesh is None else list(mesh.devices.flat)
-        seats = self._seats(members, max(2, len(devices)))
-        worlds = self._worlds(broad(seats) * max(2, len(devices)))
+        count = self._seats(members)
+        width = breadth(members, count, devices[0].platform == "cpu")
+        seats = seating(count, width, len(devices))
+        worlds = self._worlds(width * len(seats))
         seeds, keys = drawn(members.luck, self.task.episodes)
         members = members._replace(luck=keys)
         with worlds.guarded():
             tally, lost = play(
-                self.slots, worlds, members, state, np.asarray(seeds), seats, devices, self.task.observation
+                self.slots, worlds, members, state, np.asarray(seeds), width, seats, devices, self.task.observation
             )
         return self._evaluation(tally), lost
 
@@ -182,11 +184,11 @@ class Arena:
         while self.made:
             self.made.pop().close()
 
-    def _seats(self, members: Members, groups: int) -> int:
-        """How many members of each half play at a time."""
+    def _seats(self, members: Members) -> int:
+        """How many members play at a time."""
         most = min(self.task.slots, size(members.genome), self.host.runtime.chunk or self.task.slots)
         room = int(SHARE * host_memory() / max(self.slots.bytes(members), 1))
-        return -(-min(most, max(room, 1)) // groups)
+        return min(most, max(room, 1))
 
     def _worlds(self, count: int) -> Any:
         """At least so many worlds."""

@@ -1,13 +1,12 @@
 """Members play: the device says what all of them do, the host steps their worlds, and whoever ends makes room.
 
-Members take slots in their order; a slot is free when its member's episodes are over, and the next members take it. Two
-halves of the slots alternate: while the worlds of one step, the device works on the other. The last few, where their
-forwards are cheap, play as one half. Nothing of a member's evaluation depends on its slot or on its neighbours but for
-rounding: its worlds are seeded from its own key, and on CPUs its row of a batched forward has the same bits wherever it
-is, at the widths that occur (8, 16, 32 and so on), for the networks that docs/host.md names. So a half may have more
-slots than seats.
+Members take slots in their order; a slot is free when its member's episodes are over, and the next members take it.
+Slots are in groups that alternate: while the worlds of one step, the device works on another. Groups whose last players
+would fill half of one go on as one. Nothing of a member's evaluation depends on its slot or on its neighbours: its
+worlds are seeded from its own key, and a batched forward is one program, whose width on CPUs follows from the network
+alone and whose rows have the same bits wherever they are (`evo.compiler`). So a group may have more slots than seats.
 
-Axes: `n` members, `w` slots of a half, `o` an observation's own axes, `e` episodes, `d` descriptor.
+Axes: `n` members, `w` slots of a group, `o` an observation's own axes, `e` episodes, `d` descriptor.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from evo.host import Lost, Members
 from evo.slots import Players, Slots
 from evo.task import State
 
-NARROWER = 4  # a half with this many times more slots than players moves them together
-LEAST = 8  # slots of a half
-LIGHT = 2**20  # weights of the last players, up to which a forward costs its call and not what it computes
+LEAST, MOST = 8, 64  # slots of a group on CPUs
+AT_ONCE = 4  # a fourth of a group's seats is filled at a time
+LIGHT = 2**23  # weights of a group's members, up to which empty slots of a forward cost little beside its call
 
 
 class Tally(NamedTuple):
@@ -43,8 +42,10 @@ class Tally(NamedTuple):
     square: np.ndarray  # [n, o] of their squares
 
 
-class Half(NamedTuple):
-    """One half of the slots."""
+class Group(NamedTuple):
+    """Slots whose forward is one call."""
+
+    seats: int  # how many of them may be taken
 
     row: np.ndarray  # [w] each slot's world
     member: np.ndarray  # [w] who plays; -1: nobody
@@ -65,140 +66,136 @@ class Play:
     slots: Slots
     worlds: Worlds
     seeds: np.ndarray  # [n, e]
-    seats: int  # how many slots of a half may be taken
     moments: bool  # whether observations are summed
-    few: int  # players who go on as one half, when nobody waits any more; 0: the halves stay apart
+    apart: bool  # whether groups stay apart to the end
     tally: Tally
     queue: deque[int]
     lost: list[Lost]
 
-    def run(self, halves: list[Half]):
+    def run(self, groups: list[Group]):
         """Play until everyone is through."""
-        while self.queue or any(half.action is not None for half in halves):
-            for i, half in enumerate(halves):
-                half = self.narrow(self.acted(half), self.few if len(halves) > 1 else 0)
-                halves[i] = self.ask(self.refill(half))
-            if self.few and len(halves) == 2 and not self.queue and sum(len(x.playing) for x in halves) <= self.few:
-                halves = [self.ask(self.refill(self.joined(*map(self.acted, halves))))]
+        while self.queue or any(group.action is not None for group in groups):
+            for i, group in enumerate(groups):
+                groups[i] = self.ask(self.refill(self.acted(group)))
+            if not self.queue and len(groups) > 1:
+                groups = self.gathered(groups)
 
-    def ask(self, half: Half) -> Half:
+    def gathered(self, groups: list[Group]) -> list[Group]:
+        """Nobody waits: groups without players are left, and the two smallest may become one."""
+        groups = sorted((x for x in groups if x.action is not None), key=lambda x: len(x.playing))
+        if self.apart or len(groups) < 2 or len(groups[0].playing) + len(groups[1].playing) > len(groups[0].row) // 2:
+            return groups
+        one, other = map(self.acted, groups[:2])
+        return [self.ask(self.refill(self.joined(one, other))), *groups[2:]]
+
+    def ask(self, group: Group) -> Group:
         """Ask the device what everyone does; it answers in its own time."""
-        while len(slot := np.flatnonzero(half.member >= 0)):
-            seen = self.worlds.windows.seen[half.row]
-            if not (failed := blind(seen, half.row)):
+        while len(slot := np.flatnonzero(group.member >= 0)):
+            seen = self.worlds.windows.seen[group.row]
+            if not (failed := blind(seen, group.row)):
                 break
-            self.drop(half, failed)
-            half = self.refill(half)
+            self.drop(group, failed)
+            group = self.refill(group)
         else:
-            return half._replace(playing=slot, action=None)
+            return group._replace(playing=slot, action=None)
         if self.moments:
-            off = seen.reshape(len(seen), -1) - half.score.first
-            half.score.total[:] += off
-            half.score.square[:] += off * off
-        memory, action = self.slots.step(half.players, half.bases, half.state, seen, half.clock)
-        return half._replace(players=half.players._replace(memory=memory), playing=slot, action=action)
+            off = seen.reshape(len(seen), -1) - group.score.first
+            group.score.total[:] += off
+            group.score.square[:] += off * off
+        memory, action = self.slots.step(group.players, group.bases, group.state, seen, group.clock)
+        return group._replace(players=group.players._replace(memory=memory), playing=slot, action=action)
 
-    def acted(self, half: Half) -> Half:
+    def acted(self, group: Group) -> Group:
         """Do what the device said, and see who is through. Empty slots' rewards and clocks count for nothing."""
-        if half.action is None:
-            return half
-        slot, windows = half.playing, self.worlds.windows
-        row = half.row if len(slot) == len(half.row) else half.row[slot]
-        failed = self.worlds.step(row.tolist(), np.asarray(half.action)[slot])
-        half.clock[1] += 1
-        reward = windows.reward[half.row]
+        if group.action is None:
+            return group
+        slot, windows = group.playing, self.worlds.windows
+        row = group.row if len(slot) == len(group.row) else group.row[slot]
+        failed = self.worlds.step(row.tolist(), np.asarray(group.action)[slot])
+        group.clock[1] += 1
+        reward = windows.reward[group.row]
         if not math.isfinite(reward.sum()):
             failed += unpaid(windows, row)
-            reward = windows.reward[half.row]
-        half.score.reward[:] += reward
+            reward = windows.reward[group.row]
+        group.score.reward[:] += reward
         if failed:
-            self.drop(half, failed)
+            self.drop(group, failed)
         over = windows.over[row]
         if over.any():
-            self.end(half, slot[over & (half.member[slot] >= 0)])
-        return half
+            self.end(group, slot[over & (group.member[slot] >= 0)])
+        return group
 
-    def end(self, half: Half, slot: np.ndarray):
+    def end(self, group: Group, slot: np.ndarray):
         """These slots' episodes are over: their members have another, or are through."""
         windows, episodes = self.worlds.windows, self.seeds.shape[1]
-        row = half.row[slot]
+        row = group.row[slot]
         if failed := blind(windows.seen[row], row):
-            self.drop(half, failed)
-            slot = slot[half.member[slot] >= 0]
+            self.drop(group, failed)
+            slot = slot[group.member[slot] >= 0]
         if windows.found.size:
-            half.score.found[slot] += windows.found[half.row[slot]]
-        half.score.steps[slot] += half.clock[1, slot]
-        half.clock[0, slot] += 1
-        half.clock[1, slot] = 0
+            group.score.found[slot] += windows.found[group.row[slot]]
+        group.score.steps[slot] += group.clock[1, slot]
+        group.clock[0, slot] += 1
+        group.clock[1, slot] = 0
         done = slot
         if episodes > 1:
-            more = half.clock[0, slot] < episodes
-            self.begin(half, slot[more], False)
+            more = group.clock[0, slot] < episodes
+            self.begin(group, slot[more], False)
             done = slot[~more]
-        member = half.member[done]
-        for all_, own in zip(self.tally, half.score, strict=True):
+        member = group.member[done]
+        for all_, own in zip(self.tally, group.score, strict=True):
             if own.size:
                 all_[member] = own[done]
-        self.leave(half, done)
+        self.leave(group, done)
 
-    def drop(self, half: Half, failed: Sequence[Failure]):
+    def drop(self, group: Group, failed: Sequence[Failure]):
         """Whose world failed is out; where that was none of its business, it plays again from the start."""
         for row, error in failed:
-            [slot] = np.flatnonzero(half.row == row)
-            member = int(half.member[slot])
+            [slot] = np.flatnonzero(group.row == row)
+            member = int(group.member[slot])
             if member < 0:
                 continue
             if error is None:
                 self.queue.appendleft(member)
             else:
                 self.lost.append(Lost(member, error))
-                self.tally.steps[member] = half.score.steps[slot] + half.clock[1, slot]
-            self.leave(half, np.array([slot]))
+                self.tally.steps[member] = group.score.steps[slot] + group.clock[1, slot]
+            self.leave(group, np.array([slot]))
 
-    def leave(self, half: Half, slot: np.ndarray):
-        half.member[slot] = -1
-        self.worlds.windows.seen[half.row[slot]] = 0
+    def leave(self, group: Group, slot: np.ndarray):
+        group.member[slot] = -1
+        self.worlds.windows.seen[group.row[slot]] = 0
 
-    def refill(self, half: Half) -> Half:
+    def refill(self, group: Group) -> Group:
         """The next members take the free slots, several at a time unless few are left."""
         if not self.queue:
-            return half
-        seats = min(self.seats, len(half.row))
-        several = max(2, seats // 4)
-        free = np.flatnonzero(half.member[:seats] < 0)
-        while self.queue and len(free) >= min(several, len(self.queue), seats):
+            return group
+        several = max(group.seats // AT_ONCE, 1)
+        free = np.flatnonzero(group.member[: group.seats] < 0)
+        while self.queue and len(free) >= min(several, len(self.queue)):
             slot, free = free[:several], free[several:]
             slot = slot[: len(self.queue)]
             came = np.array([self.queue.popleft() for _ in slot])
-            half.member[slot], half.clock[:, slot] = came, 0
-            for own in half.score:
+            group.member[slot], group.clock[:, slot] = came, 0
+            for own in group.score:
                 if own.size:
                     own[slot] = 0
-            half = half._replace(players=self._seated(half, came, slot, several))
-            self.begin(half, slot, True)
-        return half
+            group = group._replace(players=self._seated(group, came, slot))
+            self.begin(group, slot, True)
+        return group
 
-    def begin(self, half: Half, slot: np.ndarray, anew: bool):
+    def begin(self, group: Group, slot: np.ndarray, anew: bool):
         """Begin the next episode in these slots; `anew` where it is a member's first."""
         if not len(slot):
             return
-        row = half.row[slot]
-        failed = self.worlds.begin(row.tolist(), self.seeds[half.member[slot], half.clock[0, slot]].tolist(), anew)
+        row = group.row[slot]
+        failed = self.worlds.begin(row.tolist(), self.seeds[group.member[slot], group.clock[0, slot]].tolist(), anew)
         if anew and self.moments:
-            half.score.first[slot] = self.worlds.windows.seen[row].reshape(len(row), -1)
-        self.drop(half, failed)
+            group.score.first[slot] = self.worlds.windows.seen[row].reshape(len(row), -1)
+        self.drop(group, failed)
 
-    def narrow(self, half: Half, least: int) -> Half:
-        """Move the last players together, so that the device doesn't work for empty slots; `least` stay, or `LEAST`."""
-        width = narrower(len(half.row))
-        if self.queue or width == len(half.row) or width < least or (half.member >= 0).sum() > width:
-            return half
-        slot = np.argsort(half.member < 0, kind="stable")[:width]
-        return at(half, slot)._replace(players=self.slots.move(half.players, slot))
-
-    def joined(self, one: Half, other: Half) -> Half:
-        """The last players of both halves as one half."""
-        one, other = (self.narrow(half, self.few) for half in (one, other))
+    def joined(self, one: Group, other: Group) -> Group:
+        """The players of both as one group."""
         both = one._replace(
             row=np.concatenate([one.row, other.row]),
             member=np.concatenate([one.member, other.member]),
@@ -208,28 +205,32 @@ class Play:
         slot = np.argsort(both.member < 0, kind="stable")[: len(one.row)]
         return at(both, slot)._replace(players=self.slots.join(one.players, other.players, slot))
 
-    def _seated(self, half: Half, came: np.ndarray, slot: np.ndarray, several: int) -> Players:
+    def _seated(self, group: Group, came: np.ndarray, slot: np.ndarray) -> Players:
         """Those who came in their slots; always a call of the same shape, what is missing having no slot."""
-        missing = several - len(came)
+        missing = len(group.row) // AT_ONCE - len(came)
         index = np.concatenate([came, np.zeros(missing, came.dtype)]).astype(np.int32)
-        where = np.concatenate([slot, np.full(missing, len(half.row))]).astype(np.int32)
-        return self.slots.fill(half.players, half.members, index, where)
+        where = np.concatenate([slot, np.full(missing, len(group.row))]).astype(np.int32)
+        return self.slots.fill(group.players, group.members, index, where)
 
 
-def broad(seats: int) -> int:
-    """How many slots of a half have so many seats."""
-    return max(LEAST, 1 << (seats - 1).bit_length())
+def breadth(members: Members, seats: int, cpu: bool) -> int:
+    """How many slots a group has. On CPUs as many as cost little with this network, whatever the number of seats, so
+    that a forward is always the same program; else as many as half of the seats need."""
+    if cpu:
+        return max(LEAST, min(MOST, 1 << (LIGHT // max(weights(members), 1)).bit_length() >> 1))
+    return max(LEAST, 1 << (-(-seats // 2) - 1).bit_length())
 
 
-def narrower(width: int) -> int:
-    """How many slots are left of so many, when they are too many for the players."""
-    return max(width // NARROWER, min(width, LEAST))
+def seating(seats: int, width: int, devices: int) -> list[int]:
+    """The seats of each group: at least two groups that alternate, and one a device, if there are so many seats."""
+    count = min(max(2, devices, -(-seats // width)), seats)
+    return [(seats + i) // count for i in range(count)]
 
 
-def at(half: Half, slot: np.ndarray) -> Half:
+def at(group: Group, slot: np.ndarray) -> Group:
     """What the host knows of these slots."""
-    score = Tally(*(x[slot] for x in half.score))
-    return half._replace(row=half.row[slot], member=half.member[slot], clock=half.clock[:, slot], score=score)
+    score = Tally(*(x[slot] for x in group.score))
+    return group._replace(row=group.row[slot], member=group.member[slot], clock=group.clock[:, slot], score=score)
 
 
 def unpaid(windows: Any, row: np.ndarray) -> list[Failure]:
@@ -260,17 +261,17 @@ def weights(members: Members) -> int:
     return sum(math.prod(x.shape[rows:]) for x in jax.tree.leaves(members.bases))
 
 
-def halves(
-    slots: Slots, members: Members, state: State, width: int, devices: Sequence[Any], senses: int, descriptor: int
-) -> list[Half]:
-    """Two halves of `width` slots each, or one a device where there are more than two; nobody is in them."""
+def empty(
+    slots: Slots, members: Members, state: State, width: int, seats: Sequence[int], devices: Sequence[Any], score: Tally
+) -> list[Group]:
+    """Groups of `width` slots with so many seats; nobody is in them. `score` is that of nobody."""
     made = []
-    for i in range(max(2, len(devices))):
+    for i, taken in enumerate(seats):
         here, known = jax.device_put((members, state), devices[i % len(devices)])
         players = jax.device_put(slots.empty(width, members), devices[i % len(devices)])
         row, clock = np.arange(width) + i * width, np.zeros((2, width), np.int32)
-        score = tally(width, senses, descriptor)
-        made.append(Half(row, np.full(width, -1), clock, score, players, here.bases, here, known, row[:0], None))
+        own = Tally(*(x.copy() for x in score))
+        made.append(Group(taken, row, np.full(width, -1), clock, own, players, here.bases, here, known, row[:0], None))
     return made
 
 
@@ -280,16 +281,17 @@ def play(
     members: Members,
     state: State,
     seeds: np.ndarray,
-    seats: int,
+    width: int,
+    seats: Sequence[int],
     devices: Sequence[Any],
     senses: int,
 ) -> tuple[Tally, list[Lost]]:
-    """Everyone's evaluation, summed over episodes. `seats`: members of each half who play at a time; `senses`: numbers
-    in an observation, 0 where none are summed."""
-    n, descriptor, width = size(members.genome), worlds.windows.found.shape[1], broad(seats)
-    few = narrower(width) if len(devices) == 1 and weights(members) * narrower(width) <= LIGHT else 0
-    round_ = Play(slots, worlds, seeds, seats, senses > 0, few, tally(n, senses, descriptor), deque(range(n)), [])
-    round_.run(halves(slots, members, state, width, devices, senses, descriptor))
+    """Everyone's evaluation, summed over episodes. `width`: slots of each group, a world each; `seats`: how many of
+    them may be taken, group by group; `senses`: numbers in an observation, 0 where none are summed."""
+    n, descriptor = size(members.genome), worlds.windows.found.shape[1]
+    score = tally(width, senses, descriptor)
+    round_ = Play(slots, worlds, seeds, senses > 0, len(devices) > 1, tally(n, senses, descriptor), deque(range(n)), [])
+    round_.run(empty(slots, members, state, width, seats, devices, score))
     for member, _ in round_.lost:
         round_.tally.reward[member] = np.nan
     return round_.tally, round_.lost

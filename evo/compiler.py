@@ -19,6 +19,7 @@ from jax.extend.core import jaxprs_in_params
 
 FUSIONS = "xla_cpu_experimental_ynn_fusion_type"  # XLA's name for what that library is given
 NONE, PRODUCTS = "", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+STEADY = f"{PRODUCTS},LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
 LEVEL = "xla_backend_optimization_level"  # XLA's own is 3
 MMAP_THRESHOLD, TRIM_THRESHOLD, KEPT = -3, -1, 1 << 30  # glibc's options of `mallopt`, and bytes
 
@@ -28,14 +29,15 @@ def options(jaxpr: Any = None, steady: bool = False) -> dict[str, str | int]:
 
     Nothing where the default device isn't a CPU, nor what `XLA_FLAGS` says already. What runs no task is compiled as
     JAX does: long sums take ten times as long without the library. With the program's `jaxpr`, the library gets the
-    products of one that has some in bfloat16. `steady` gives it all: it adds up in one order, where XLA's own products
-    have another for the last rows, so that a row's bits depend on who is beside it. Level 2 of optimisation takes a
-    third off the time to compile rollouts of small networks, and what it makes is as fast (docs/performance.md).
+    products of one that has some in bfloat16. `steady` gives it all products and convolutions: it adds up in one order,
+    where XLA's own have another for the last rows, so that a row's bits depend on its place. Level 2 of optimisation
+    takes a third off the time to compile rollouts of small networks, and what it makes is as fast
+    (docs/performance.md).
     """
     if jax.default_backend() != "cpu":
         return {}
-    products = steady or (jaxpr is not None and halves(jaxpr))
-    wanted: dict[str, str | int] = {FUSIONS: PRODUCTS if products else NONE, LEVEL: 2}
+    library = STEADY if steady else PRODUCTS if jaxpr is not None and halves(jaxpr) else NONE
+    wanted: dict[str, str | int] = {FUSIONS: library, LEVEL: 2}
     return {name: value for name, value in wanted.items() if name not in os.environ.get("XLA_FLAGS", "")}
 
 

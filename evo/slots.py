@@ -36,7 +36,7 @@ class Players(NamedTuple):
 
 @dataclass(frozen=True)
 class Slots:
-    """The programs of members in slots, compiled once for each number of slots.
+    """The programs of members in slots, compiled once for a number of slots.
 
     `start(params) -> memory` and `act(params, state, memory, x, key) -> memory, action` are of ONE member, in JAX.
     """
@@ -66,11 +66,6 @@ class Slots:
         """(players, bases, state, x [w, ...], clock [2, w]) -> memory, actions [w, ...]. The clock says episode and
         step of each; the policy's memory starts anew at step 0."""
         return jax.jit(self._step, compiler_options=options(steady=True))
-
-    @cached_property
-    def move(self) -> Callable:
-        """(players, slot [w]) -> players: those of these slots only, in this order."""
-        return jax.jit(lambda players, slot: jax.tree.map(lambda x: x[slot], players))
 
     @cached_property
     def join(self) -> Callable:

@@ -22,11 +22,11 @@ from evo.envs.bench import Bench, bench, blank
 from evo.envs.gymnasium import Gymnasium, drawn
 from evo.envs.moments import Moments
 from evo.envs.networks import CNN, GRU, MLP
-from evo.envs.play import broad
+from evo.envs.play import breadth, seating
 from evo.envs.spaces import senses
 from evo.envs.team import team
 from evo.express import express_dense
-from evo.genome import member
+from evo.genome import Genome, member
 from evo.host import Host, Scorer, everyone
 from evo.noise import Gaussian
 from evo.random import fold_in
@@ -104,45 +104,112 @@ def test_fitness_is_that_of_a_plain_loop_whatever_the_slots(name):
             assert_allclose(found.m2, seen.var(0) * len(seen), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("policy", "stochastic"),
-    [(MLP((64, 64)), False), (MLP((64,)), True), (GRU((64,)), True)],
-    ids=["mlp", "draws", "gru"],
-)
-def test_a_row_has_the_same_bits_at_every_width_up_to_64(policy, stochastic):
-    """And wherever it is. XLA's own products have another order of sums for the last rows."""
-    task = Gymnasium("Pendulum-v1", policy, deterministic=not stochastic, normalise=True)
+NETS = {
+    "mlp": (MLP((64, 64)), "Pendulum-v1"),
+    "wide": (MLP((1024, 520)), "Pendulum-v1"),
+    "narrow": (GRU((6,)), "Pendulum-v1"),
+    "pixels": (CNN((16, 32), (8, 4), (4, 2), (256,)), "ALE/Breakout-v5"),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_row_has_the_same_bits_wherever_it_is(name):
+    """XLA's own products and convolutions have another order of sums for the last rows."""
+    policy, env = NETS[name]
+    task = Gymnasium(env, policy, deterministic=False, normalise=name != "pixels")
     params, _ = task.init(jax.random.key(0))
-    state = Moments(jnp.float32(50), jnp.linspace(-0.3, 0.3, 3), jnp.linspace(40, 90, 3))
+    state = Moments(jnp.float32(50), jnp.linspace(-0.3, 0.3, 3), jnp.linspace(40, 90, 3)) if task.normalise else ()
     strategy = settle(ES(64, sigma=0.1), task, params, state)
     genome, _ = strategy.ask(jax.random.key(1), strategy.init(jax.random.key(2), params))
     members = everyone(params, genome, jax.random.split(jax.random.key(3), 64))
-    slots = Slots(strategy.noise, policy.start, task.act)
-    seen, told = np.random.default_rng(0).normal(size=(6, 64, 3)).astype(np.float32), []
-    for width in sorted({broad(seats) for seats in (1, 9, 20, 64)}):
-        row = np.arange(width, dtype=np.int32)
-        players, actions = slots.fill(slots.empty(width, members), members, row, row), []
-        for step in range(6):
-            clock = np.stack([0 * row, 0 * row + step])
-            memory, action = slots.step(players, members.bases, state, seen[step, :width], clock)
+
+    def act(params, state, memory, x, key):
+        memory, action = task.act(params, state, memory, x, key)
+        return (memory, policy.apply(params, memory, task.senses.scaled(x))[1]), action
+
+    slots = Slots(
+        strategy.noise,
+        lambda params: (policy.start(params), jnp.zeros(task.motor.outputs)),
+        lambda p, s, m, *rest: act(p, s, m[0], *rest),
+    )
+    width = breadth(members, 1, True)
+    row = np.arange(width, dtype=np.int32)
+    seen = np.random.default_rng(0).normal(size=(4, width, *task.senses.shape)) * 100
+    told = []
+    for place in (row, row[::-1], np.roll(row, 3)):
+        players, found = slots.fill(slots.empty(width, members), members, row, place), []
+        for step in range(4):
+            x = np.empty(seen.shape[1:], task.senses.dtype)
+            x[place] = seen[step].astype(task.senses.dtype)
+            memory, action = slots.step(players, members.bases, state, x, np.stack([0 * row, 0 * row + step]))
             players = players._replace(memory=memory)
-            actions.append(np.asarray(action))
-        told.append(np.array(actions))
-    assert [x.shape[1] for x in told] == [8, 16, 32, 64]
-    for some in told[:-1]:
-        assert_array_equal(some, told[-1][:, : some.shape[1]])
+            found.append([np.asarray(x)[place] for x in jax.tree.leaves((memory, action))])
+        told.append(found)
+    assert len(np.unique(told[0][-1][0], axis=0)) > width // 2
+    jax.tree.map(assert_array_equal, told[0], told[1])
+    jax.tree.map(assert_array_equal, told[0], told[2])
 
 
-@pytest.mark.parametrize("slots", [1, 2, 5, 9])
+@pytest.mark.parametrize("slots", [1, 2, 5, 9, 200])
 def test_so_many_members_play_at_a_time(slots, monkeypatch):
-    """Each of two halves has half of them, rounded up; the width of a forward may be more."""
-    most = []
-    step = Bench.step
-    monkeypatch.setattr(Bench, "step", lambda self, rows, actions: most.append(len(rows)) or step(self, rows, actions))
+    """In groups that alternate, whose forward is the same program whatever their number of seats."""
+    playing, most, widths = {}, [], set()
     task = KINDS["stochastic choice"]
+    step, forward = Bench.step, Slots._step
+
+    def stepped(self, rows, actions):
+        playing.update(dict.fromkeys(rows, True))
+        most.append(len(rows))
+        return step(self, rows, actions)
+
+    def forwarded(self, players, *rest):
+        widths.add(len(players.words))
+        return forward(self, players, *rest)
+
+    monkeypatch.setattr(Bench, "step", stepped)
+    monkeypatch.setattr(Slots, "_step", forwarded)
     judged(task, *task.init(jax.random.key(0)), slots=slots)
-    assert -(-slots // 2) - most[0] in (0, 1)  # two come at a time
-    assert max(most) <= 2 * most[0]  # the last of both halves play as one
+    assert len(playing) == min(slots, 12)
+    assert most[0] == min(slots, 12) // min(slots, 2)
+    assert widths == {64}
+
+
+@pytest.mark.parametrize(
+    ("seats", "width", "devices", "expected"),
+    [
+        (1, 64, 1, [1]),
+        (5, 64, 1, [2, 3]),
+        (200, 64, 1, [50, 50, 50, 50]),
+        (33, 8, 1, [6, 6, 7, 7, 7]),
+        (9, 8, 4, [2, 2, 2, 3]),
+    ],
+)
+def test_seats_are_spread_over_groups(seats, width, devices, expected):
+    assert sorted(seating(seats, width, devices)) == expected
+
+
+@pytest.mark.parametrize(
+    ("weights", "seats", "cpu", "expected"),
+    [
+        (1, 1, True, 64),
+        (2**17, 999, True, 64),
+        (2**17 + 1, 1, True, 32),
+        (2**22, 512, True, 8),
+        (1, 1, False, 8),
+        (9, 130, False, 128),
+    ],
+)
+def test_a_groups_width_is_the_networks_on_cpus(weights, seats, cpu, expected):
+    assert (
+        breadth(
+            everyone(
+                jnp.zeros(weights), Genome(jax.random.split(jax.random.key(0), (1, 1)), jnp.ones((1, 1)), None), None
+            ),
+            seats,
+            cpu,
+        )
+        == expected
+    )
 
 
 def test_a_world_that_fails_costs_its_member_and_nobody_else():
