@@ -46,14 +46,14 @@ def network(world: str, width: int, layers: int, key):
     return [(jax.random.normal(k, (m, n)) / m**0.5, jnp.zeros(n)) for k, m, n in shapes]
 
 
-def rollout(world: str, steps: int, params, key):
-    """The return of one episode."""
+def episode(world: str, steps: int, act, key):
+    """The return of one episode of `act(x) -> action`."""
     step, size, spread = WORLDS[world]
     state = spread * jax.random.uniform(key, spread.shape, minval=-1)
 
     def tick(carry, _):
         state, seen, alive = carry
-        state, seen, reward, on = step(state, policy(params, seen))
+        state, seen, reward, on = step(state, act(seen))
         return (state, seen, alive & on), jnp.where(alive, reward, 0.0)
 
     start = state, jnp.zeros(size), jnp.bool_(True)
@@ -61,5 +61,5 @@ def rollout(world: str, steps: int, params, key):
 
 
 def task(world: str, steps: int):
-    """`rollout` as a task of the engine."""
-    return partial(rollout, world, steps)
+    """The return of one episode of the MLP, as a task of the engine."""
+    return lambda params, key: episode(world, steps, partial(policy, params), key)

@@ -3,8 +3,8 @@
 MLPs of 3 d x d layers; forward (noise included), update, and whole generation, each as a ratio to `x @ W` with shared
 weights on the same rows in the same round. Then rollouts of a 3 x 256 policy on CartPole and Pendulum, compile time,
 and peers: low-rank noise from jax.random (and factors given, for free), and Open_ES of evosax. Where members have one
-row, also with members in bfloat16 (`compute`), against the same limit in float32. Programs keep the memory that they
-free, as under the command `evo`.
+row, also with members in bfloat16 (`compute`), against the same limit in float32. A generation of rollouts also as one
+writes it by hand (benchmarks/by_hand.py). Programs keep the memory that they free, as under the command `evo`.
 
     python benchmarks/limit.py [--quick] [--json FILE]
 """
@@ -15,6 +15,7 @@ import statistics
 import time
 from functools import partial
 
+import by_hand
 import control
 import jax
 import jax.numpy as jnp
@@ -216,11 +217,17 @@ def rollouts(world: str, n: int, steps: int, rounds: int) -> list[Row]:
     strategy = settle(ES(n), judge, params, ())
     state = strategy.init(jax.random.key(0), params)
 
-    program = going(timed("generation", lambda: generation(strategy, judge, state, keys)), state)
+    hand, adam = by_hand.generation(world, n, steps)
+    programs = {
+        "generation": going(timed("generation", lambda: generation(strategy, judge, state, keys)), state),
+        "by hand": timed("by hand", lambda: build(hand, params, adam.init(params), jax.random.key(2))),
+    }
     name = f"{world} n={n} T={steps}"
-    cost = seconds["generation"]
-    compile_row = Row(f"{name}: compile", cost, "CPU s", cost / seconds["shared"], "shared rollout")
-    return [*compare(name, limit, {"generation": program}, rounds), compile_row]
+    took = [
+        Row(f"{name}: compile, {program}", seconds[program], "CPU s", seconds[program] / seconds["shared"], "shared")
+        for program in programs
+    ]
+    return [*compare(name, limit, programs, rounds), *took]
 
 
 def main():
