@@ -116,8 +116,9 @@ class ES:
         downhill = jax.tree.map(lambda *g: -sum(g), *map(self._joined, halves))
         with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes on purpose
             updates, optimizer = self._optimizer().update(downhill, state.optimizer, center)
-        decay = at(self.lr, state.generation) * self.weight_decay
-        updates = jax.tree.map(lambda u, x: u - decay * x, updates, center)
+        if self.weight_decay:
+            decay = at(self.lr, state.generation) * self.weight_decay
+            updates = jax.tree.map(lambda u, x: u - decay * x, updates, center)
         moved = optax.apply_updates(center, updates)
         after = ESState(self._whole(state, moved), state.like, optimizer, state.generation + 1)
         # told back from the step: to read the old centre while the new one takes its place, XLA copies it

@@ -19,6 +19,7 @@ from evo.view.target import target
 if TYPE_CHECKING:
     from PIL import Image
 
+HELD = 30_000_000  # pixels of a GIF's first pictures, of 4 bytes each, from which its colours are chosen
 INK, FAINT, PAPER = (38, 48, 62), (104, 116, 132), (246, 248, 250)
 
 
@@ -94,11 +95,11 @@ def frames(
 def _gif(shown: Iterator[Image.Image], path: Path, step: float):
     from PIL import Image
 
-    first = list(islice(shown, 200))
+    opening = next(shown)
+    first = [opening, *islice(shown, HELD // (opening.width * opening.height))]
     palette = _palette(first)
     flat = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in chain(first, shown))
-    opening = next(flat)
-    opening.save(path, save_all=True, append_images=flat, duration=round(1000 * step), loop=0, optimize=False)
+    next(flat).save(path, save_all=True, append_images=flat, duration=round(1000 * step), loop=0, optimize=False)
 
 
 def _mp4(shown: Iterator[Image.Image], path: Path, step: float):

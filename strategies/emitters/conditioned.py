@@ -92,16 +92,16 @@ class Conditioned:
         return State(policy, optax.adam(self.lr).init(policy), asked), folded(policy, asked)
 
     def ask(self, key, state, archive, own):
-        parents = own + jnp.arange(self.targets)  # a target's members share its matrices
-        genome = around(key, self.population, self.sigma)._replace(parents=parents[:, None])
-        return genome, jnp.arange(self.population) // 2
-
-    def tell(self, key, state, archive, own, offspring, stage):
         if archive.descriptor.shape[1] != self.descriptors:
             raise ValueError(
                 f"Conditioned asks for `descriptors: {self.descriptors}`, and the archive has "
                 f"{archive.descriptor.shape[1]}; set the same number."
             )
+        parents = own + jnp.arange(self.targets)  # a target's members share its matrices
+        genome = around(key, self.population, self.sigma)._replace(parents=parents[:, None])
+        return genome, jnp.arange(self.population) // 2
+
+    def tell(self, key, state, archive, own, offspring, stage):
         value = self._value(state.asked, offspring, stage.cells)
         rank = jax.vmap(centered_ranks)(value.reshape(self.targets, self.batch))
         rows = jax.tree.map(lambda x: x[own : own + self.targets], archive.rows)
