@@ -46,7 +46,6 @@ class Group(NamedTuple):
     """Slots whose forward is one call."""
 
     seats: int  # how many of them may be taken
-
     row: np.ndarray  # [w] each slot's world
     member: np.ndarray  # [w] who plays; -1: nobody
     clock: np.ndarray  # [2, w] which episode, and which step of it
