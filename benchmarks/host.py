@@ -193,7 +193,7 @@ def plain(case: Case, count: int) -> Callable[[], int]:
 def measured(name: str, case: Case, rounds: int, few: int) -> list[Row]:
     """Evaluation, floor and plain loop, a round after another; the median round counts."""
     judge = case.task.open(Host(case.noise, Runtime()))
-    width = breadth(case.members, case.task.slots, jax.default_backend() == "cpu")
+    width = breadth(case.members, case.task.slots, jax.default_backend() == "cpu", 1)
     seats = seating(case.task.slots, width, 1)
     slots, widths = Slots(case.noise, case.task.policy.start, case.task.act), watched(judge.slots)
     judge(case.members, case.state)

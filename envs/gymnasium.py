@@ -169,7 +169,7 @@ class Arena:
         mesh = self.host.runtime.mesh
         devices = [jax.devices()[0]] if mesh is None else list(mesh.devices.flat)
         count = self._seats(members)
-        width = breadth(members, count, devices[0].platform == "cpu")
+        width = breadth(members, count, devices[0].platform == "cpu", len(devices))
         seats = seating(count, width, len(devices))
         worlds = self._worlds(width * len(seats))
         seeds, keys = drawn(members.luck, self.task.episodes)

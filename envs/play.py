@@ -212,12 +212,12 @@ class Play:
         return self.slots.fill(group.players, group.members, index, where)
 
 
-def breadth(members: Members, seats: int, cpu: bool) -> int:
+def breadth(members: Members, seats: int, cpu: bool, devices: int) -> int:
     """How many slots a group has. On CPUs as many as cost little with this network, whatever the number of seats, so
-    that a forward is always the same program; else as many as half of the seats need."""
+    that a forward is always the same program; else as many as the seats need, over two groups or one a device."""
     if cpu:
         return max(LEAST, min(MOST, 1 << (LIGHT // max(weights(members), 1)).bit_length() >> 1))
-    return max(LEAST, 1 << (-(-seats // 2) - 1).bit_length())
+    return max(LEAST, 1 << (-(-seats // max(2, devices)) - 1).bit_length())
 
 
 def seating(seats: int, width: int, devices: int) -> list[int]:

@@ -3,8 +3,8 @@
 On CPUs jaxlib 0.10.2 to 0.11.2 hand a product and the sum over it to one kernel of YNNPACK. Where the product's right
 operand is one number throughout, the kernel reads memory that isn't the operand's: `(x @ jnp.ones((32, 24))).sum(1)` is
 anything, infinity included. With 0.10.2 a kernel over more than 32,768 rows also gets the last of them wrong
-(jax-ml/jax#39103). Single products it gets right, those in half precision in half the time, and long ones in three
-quarters of it, so they stay.
+(jax-ml/jax#39103). Single products it gets right, those in half precision in half the time, and long ones in four
+fifths of it, so they stay.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def test_a_row_has_the_same_bits_wherever_it_is(name):
         lambda params: (policy.start(params), jnp.zeros(task.motor.outputs)),
         lambda p, s, m, *rest: act(p, s, m[0], *rest),
     )
-    width = breadth(members, 1, True)
+    width = breadth(members, 1, True, 1)
     row = np.arange(width, dtype=np.int32)
     seen = np.random.default_rng(0).normal(size=(4, width, *task.senses.shape)) * 100
     told = []
@@ -189,27 +189,22 @@ def test_seats_are_spread_over_groups(seats, width, devices, expected):
 
 
 @pytest.mark.parametrize(
-    ("weights", "seats", "cpu", "expected"),
+    ("weights", "seats", "cpu", "devices", "expected"),
     [
-        (1, 1, True, 64),
-        (2**17, 999, True, 64),
-        (2**17 + 1, 1, True, 32),
-        (2**22, 512, True, 8),
-        (1, 1, False, 8),
-        (9, 130, False, 128),
+        (1, 1, True, 1, 64),
+        (2**17, 999, True, 1, 64),
+        (2**17 + 1, 1, True, 1, 32),
+        (2**22, 512, True, 1, 8),
+        (1, 1, False, 1, 8),
+        (9, 130, False, 1, 128),
+        (9, 130, False, 4, 64),
+        (9, 130, True, 4, 64),
     ],
 )
-def test_a_groups_width_is_the_networks_on_cpus(weights, seats, cpu, expected):
-    assert (
-        breadth(
-            everyone(
-                jnp.zeros(weights), Genome(jax.random.split(jax.random.key(0), (1, 1)), jnp.ones((1, 1)), None), None
-            ),
-            seats,
-            cpu,
-        )
-        == expected
-    )
+def test_a_groups_width_is_the_networks_on_cpus(weights, seats, cpu, devices, expected):
+    """Elsewhere it is that of its seats."""
+    genome = Genome(jax.random.split(jax.random.key(0), (1, 1)), jnp.ones((1, 1)))
+    assert breadth(everyone(jnp.zeros(weights), genome, None), seats, cpu, devices) == expected
 
 
 def test_a_world_that_fails_costs_its_member_and_nobody_else():
