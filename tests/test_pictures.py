@@ -136,11 +136,22 @@ def test_folding_is_the_best_over_the_other_axes_golden():
     assert_allclose(folded(data, (2, 0)), [[1, 4], [5, 3]])
 
 
-def test_voronoi_cells_tile_the_box():
-    data = tessellation()
-    corners, counts = voronoi(data.centroids, data.bounds)
+@pytest.mark.parametrize(
+    "centroids",
+    [
+        tessellation().centroids,
+        np.array([[0.3, -0.4]]),
+        np.column_stack([np.linspace(0.1, 1.9, 200), np.full(200, 0.2)]),  # on a line: cells from side to side
+        np.random.default_rng(0).random((300, 2)) * 0.1 + 0.2,  # in a corner: cells across the box
+    ],
+    ids=["spread", "one", "line", "corner"],
+)
+def test_voronoi_cells_tile_the_box(centroids):
+    corners, counts = voronoi(centroids, ((0.0, 2.0), (-1.0, 1.0)))
     areas = []
-    for polygon in np.split(corners, np.cumsum(counts)[:-1]):
+    for own, polygon in zip(centroids, np.split(corners, np.cumsum(counts)[:-1]), strict=True):
+        distance = np.linalg.norm(polygon[:, None] - centroids, axis=-1)
+        assert_allclose(np.linalg.norm(polygon - own, axis=-1), distance.min(1), rtol=1e-5)  # nobody is nearer
         x, y = polygon.T
         areas.append(abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) / 2)
     assert_allclose(sum(areas), 4.0, rtol=1e-6)

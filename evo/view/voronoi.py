@@ -11,23 +11,37 @@ def voronoi(
 ) -> tuple[Float[np.ndarray, "v 2"], Int[np.ndarray, "c"]]:
     """The polygon of every cell, clipped to the box of `bounds`, and how many corners each has.
 
-    Nearest is by Euclidean distance in the descriptors' own units.
-    The centroids mirrored at the four sides make every cell of the box finite, and end exactly at the sides. A
-    centroid outside the box counts as on its edge; two in one place share a cell, and the second has no corner.
+    Nearest is by Euclidean distance in the descriptors' own units. A centroid outside the box counts as on its edge;
+    two in one place share a cell, and the second has no corner.
+    """
+    low, high = np.asarray(bounds, float).T
+    inside = np.clip(np.asarray(centroids, float), low + 1e-6 * (high - low), high - 1e-6 * (high - low))
+    slack = 1e-9 * (high - low)
+    corners, counts = cells(inside, low, high, band=4 * len(inside) ** -0.5)
+    if counts.min() == 0 or (corners < low - slack).any() or (corners > high + slack).any():
+        corners, counts = cells(inside, low, high, band=1.0)
+    return np.clip(corners, low, high), counts
+
+
+def cells(
+    inside: Float[np.ndarray, "c 2"], low: Float[np.ndarray, "2"], high: Float[np.ndarray, "2"], band: float
+) -> tuple[Float[np.ndarray, "v 2"], Int[np.ndarray, "c"]]:
+    """The cells where all centroids within `band` (a share of the box) of a side, and the nearest, are mirrored.
+
+    A cell whose centroid is mirrored at a side ends exactly there, and an image takes nothing of the box: so a cell
+    whose corners are all in the box is right. With a band of 1 that is all of them, of five times as many points.
     """
     from scipy.spatial import Voronoi
 
-    low, high = np.asarray(bounds, float).T
-    inside = np.clip(np.asarray(centroids, float), low + 1e-6 * (high - low), high - 1e-6 * (high - low))
-    mirrored = [inside]
+    points = [inside]
     for axis in (0, 1):
         for side in (low, high):
-            image = inside.copy()
+            distance = abs(inside[:, axis] - side[axis])
+            image = inside[distance <= max(band * (high - low)[axis], distance.min())]
             image[:, axis] = 2 * side[axis] - image[:, axis]
-            mirrored.append(image)
-    diagram = Voronoi(np.concatenate(mirrored))
+            points.append(image)
+    diagram = Voronoi(np.concatenate(points))
     regions = [diagram.regions[i] for i in diagram.point_region[: len(inside)]]
     regions = [region if -1 not in region else [] for region in regions]
     counts = np.array([len(region) for region in regions])
-    corners = diagram.vertices[np.concatenate([np.asarray(region, int) for region in regions])]
-    return np.clip(corners, low, high), counts
+    return diagram.vertices[np.concatenate([np.asarray(region, int) for region in regions])], counts
