@@ -4,7 +4,9 @@ MLPs of 3 d x d layers; forward (noise included), update, and whole generation, 
 weights on the same rows in the same round. Then rollouts of a 3 x 256 policy on CartPole and Pendulum, compile time,
 and peers: low-rank noise from jax.random (and factors given, for free), and Open_ES of evosax. Where members have one
 row, also with members in bfloat16 (`compute`), against the same limit in float32. A generation of rollouts also as one
-writes it by hand (benchmarks/by_hand.py). Programs keep the memory that they free, as under the command `evo`.
+writes it by hand (benchmarks/by_hand.py). Programs keep the memory that they free, as under the command `evo`. On a GPU
+instead forward and generation in bfloat16 for d of 2,048 and 8,192 and up to 2^18 members: 1 / ratio is the share of
+pure batched inference, with noise made on the fly.
 
     python benchmarks/limit.py [--quick] [--json FILE]
 """
@@ -19,10 +21,11 @@ import by_hand
 import control
 import jax
 import jax.numpy as jnp
-from measure import Row, arguments, interleaved, show
+from measure import Row, arguments, interleaved, milliseconds, on_cpu, show
 
 from evo.compiler import keep_memory, options
-from evo.engine import luck, settle
+from evo.engine import judge, luck, settle, start
+from evo.envs.brax import Brax
 from evo.noise import LowRank
 from evo.runtime import Runtime, temporaries
 from evo.strategies.es import ES
@@ -33,6 +36,7 @@ QUICK = [(256, 1024, 1, 1), (1024, 512, 1, 1), (256, 256, 8, 1), (256, 64, 64, 1
 FULL = [(d, n, 1, 1) for d in (256, 1024, 2048) for n in (256, 512, 1024, 2048, 4096)]
 FULL += [(256, 256, 8, 1), (256, 256, 64, 1), (1024, 256, 8, 1), (1024, 64, 64, 1)]
 FULL += [(d, 1024, 1, rank) for d in (256, 1024) for rank in (4, 16)]
+GPU = [(d, n, 1, 1) for d in (2048, 8192) for n in (2**12, 2**15, 2**18)]
 Case = tuple[int, int, int, int]  # width, population, rows a member, rank
 
 
@@ -169,11 +173,13 @@ def compare(name: str, limit: tuple, programs: dict, rounds: int) -> list[Row]:
     times["limit"] = min(times["limit"], times.pop("other"), key=statistics.median)
     ratio = {p: statistics.median(a / b for a, b in zip(t, times["limit"], strict=True)) for p, t in times.items()}
     cost = {p: 1e3 * statistics.median(t) for p, t in times.items()}
-    rows = [Row(f"{name}: {p}", cost[p], "CPU ms", ratio[p], "shared inference") for p in times]
+    rows = [Row(f"{name}: {p}", cost[p], milliseconds(), ratio[p], "shared inference") for p in times]
     if {"update", "forward"} <= set(programs):
         pairs = zip(times["update"], times["forward"], strict=True)
         rows.append(
-            Row(f"{name}: update", cost["update"], "CPU ms", statistics.median(a / b for a, b in pairs), "forward")
+            Row(
+                f"{name}: update", cost["update"], milliseconds(), statistics.median(a / b for a, b in pairs), "forward"
+            )
         )
     return rows
 
@@ -193,51 +199,89 @@ def layers(case: Case, rounds: int) -> list[Row]:
     return [*compare(name, limit, programs, rounds), Row(f"{name}: forward", memory, "MiB")]
 
 
+def half(case: Case, rounds: int) -> list[Row]:
+    """Forward and generation of one shape with members in bfloat16, against shared weights in bfloat16: on a GPU."""
+    width, n, rows, rank = case
+    params = weights(width)
+    x = jax.random.normal(jax.random.key(9), (n, rows, width), jnp.bfloat16)
+    limit = build(shared, jax.tree.map(lambda w: w.astype(jnp.bfloat16), params), x)
+    made = parts(ES(n, noise=LowRank(rank), compute="bfloat16"), task, params, x)
+    programs = {part: made[part] for part in ("forward", "generation")}
+    return compare(f"d={width} n={n} rows={rows} rank={rank} bfloat16", (limit, limit), programs, rounds)
+
+
 def rollouts(world: str, n: int, steps: int, rounds: int) -> list[Row]:
     """A generation of rollouts against the same rollouts of one policy, in time and (metrics included) to compile."""
-    params, judge = control.network(world, 256, 3, jax.random.key(0)), control.task(world, steps)
-    keys = luck(jax.random.key(1), jnp.arange(n) // 2)
-    seconds = {}
+    params, episode = control.network(world, 256, 3, jax.random.key(0)), control.task(world, steps)
+    keys, seed = luck(jax.random.key(1), jnp.arange(n) // 2), jnp.uint32(2)
+    one, strategy, state = searched(episode, params, n)
+    hand, adam = by_hand.generation(world, n, steps)
+    made, took = compiling(
+        f"{world} n={n} T={steps}",
+        {
+            "shared": lambda: build(one, params, keys),
+            "generation": lambda: generation(strategy, episode, state, keys),
+            "by hand": lambda: build(hand, params, adam.init(params), jax.random.key(2)),
+            "by hand, bare": lambda: build(by_hand.bare(world, n, steps), params, seed),
+        },
+        times=3,
+    )
+    limit = made["shared"], build(one, params, keys, plain=True)
+    programs = {"generation": going(made["generation"], state), "by hand": made["by hand"]}
+    return [*compare(f"{world} n={n} T={steps}", limit, programs, rounds), *took]
 
-    def timed(name, make):
-        """What `make` compiles, and the least CPU time of three times."""
+
+def physics(env: str, n: int) -> list[Row]:
+    """Compile time where the rollout itself takes long to compile: a Brax env, with its policy of 2 x 64."""
+    brax = Brax(env, episode_length=500)
+    params, state = start(brax, None, jax.random.key(0))
+    told = judge(brax, state)
+    keys = luck(jax.random.key(1), jnp.arange(n) // 2)
+    one, strategy, searching = searched(told, params, n)
+    programs = {
+        "shared": lambda: build(one, params, keys),
+        "generation": lambda: generation(strategy, told, searching, keys),
+    }
+    return compiling(f"Brax {env} n={n}", programs, times=1)[1]
+
+
+def searched(task, params, n: int) -> tuple:
+    """All rollouts through one policy, an ES settled on the task, and its first state."""
+    strategy = settle(ES(n), task, params, ())
+    one = lambda params, keys: jax.vmap(lambda key: task(params, key))(keys)  # noqa: E731
+    return one, strategy, strategy.init(jax.random.key(0), params)
+
+
+def compiling(name: str, programs: dict, times: int) -> tuple[dict, list[Row]]:
+    """What the programs' makers compile, and the least CPU time that each took, against "shared"."""
+    seconds, made = {}, {}
+    for program, make in programs.items():
         took = []
-        for _ in range(3):
+        for _ in range(times):
             jax.clear_caches()
             began = time.process_time()
-            made = make()
+            made[program] = make()
             took.append(time.process_time() - began)
-        seconds[name] = min(took)
-        return made
-
-    def one_policy(params, keys):
-        return jax.vmap(lambda key: judge(params, key))(keys)
-
-    limit = timed("shared", lambda: build(one_policy, params, keys)), build(one_policy, params, keys, plain=True)
-    strategy = settle(ES(n), judge, params, ())
-    state = strategy.init(jax.random.key(0), params)
-
-    hand, adam = by_hand.generation(world, n, steps)
-    programs = {
-        "generation": going(timed("generation", lambda: generation(strategy, judge, state, keys)), state),
-        "by hand": timed("by hand", lambda: build(hand, params, adam.init(params), jax.random.key(2))),
-    }
-    name = f"{world} n={n} T={steps}"
-    took = [
+        seconds[program] = min(took)
+    return made, [
         Row(f"{name}: compile, {program}", seconds[program], "CPU s", seconds[program] / seconds["shared"], "shared")
         for program in programs
     ]
-    return [*compare(name, limit, programs, rounds), *took]
 
 
 def main():
     args = arguments(__doc__.splitlines()[0])
     keep_memory()
     rounds, table = 7 if args.quick else 9, []
+    if not on_cpu():
+        for case in GPU[::3] if args.quick else GPU:
+            table += half(case, rounds)
+        return show("A population against shared inference in bfloat16", table, args.json)
     for case in QUICK if args.quick else FULL:
         table += layers(case, rounds)
     for world in control.WORLDS:
         table += rollouts(world, 256, 100, rounds)
+    table += [] if args.quick else physics("hopper", 256)
     width, n = (256, 256) if args.quick else (256, 1024)
     x = jax.random.normal(jax.random.key(9), (n, 1, width))
     limit = build(shared, weights(width), x, plain=True), build(shared, weights(width), x)

@@ -1,4 +1,7 @@
-"""Honest timing for the scripts beside this one: interleaved rounds, CPU time, medians, ratios within a round."""
+"""Honest timing for the scripts beside this one: interleaved rounds, medians, ratios within a round.
+
+Times are CPU time where JAX computes on CPUs, for other processes don't count there, and wall time on any other device.
+"""
 
 from __future__ import annotations
 
@@ -40,27 +43,38 @@ def compiled_once():
         jax.config.update("jax_compilation_cache_dir", str(Path(tempfile.gettempdir()) / "evo-benchmarks"))
 
 
+def on_cpu() -> bool:
+    """Whether JAX computes on CPUs by default."""
+    return jax.default_backend() == "cpu"
+
+
+def milliseconds() -> str:
+    """The unit of a time in a table."""
+    return "CPU ms" if on_cpu() else "ms"
+
+
 def interleaved(programs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each program in each round; every round runs all of them once, after one warm-up."""
+    """Seconds of each program in each round; every round runs all of them once, after one warm-up."""
+    clock = time.process_time if on_cpu() else time.perf_counter
     for program in programs.values():
         jax.block_until_ready(program())
     times: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(rounds):
         for name, program in programs.items():
-            began = time.process_time()
+            began = clock()
             jax.block_until_ready(program())
-            times[name].append(time.process_time() - began)
+            times[name].append(clock() - began)
     return times
 
 
-def rows(times: dict[str, list[float]], against: str, unit: str = "CPU ms") -> list[Row]:
+def rows(times: dict[str, list[float]], against: str) -> list[Row]:
     """Medians, and the median over rounds of the ratio to `against`."""
     limit = times[against]
     return [
         Row(
             name,
             1e3 * statistics.median(t),
-            unit,
+            milliseconds(),
             statistics.median(a / b for a, b in zip(t, limit, strict=True)),
             against,
         )
