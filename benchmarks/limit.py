@@ -242,7 +242,7 @@ def physics(env: str, n: int) -> list[Row]:
         "shared": lambda: build(one, params, keys),
         "generation": lambda: generation(strategy, told, searching, keys),
     }
-    return compiling(f"Brax {env} n={n}", programs, times=1)[1]
+    return compiling(f"Brax {env} n={n}", programs, times=2)[1]
 
 
 def searched(task, params, n: int) -> tuple:

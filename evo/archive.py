@@ -24,6 +24,7 @@ from evo.runtime import free_memory
 BLOCK = 32  # cells counted by one row of a matmul
 SLICE = 512  # newcomers moved in at a time; an eighth of that where their rows are large
 SMALL = 1 << 22  # bytes of rows that are not large
+LARGE = 1 << 25  # bytes of rows that are made at a time, or one row
 NOWHERE = np.iinfo(np.int32).max  # no row of anything
 
 Outside = Literal["clip", "refuse"]  # what becomes of a descriptor out of bounds
@@ -269,7 +270,8 @@ def contest(archive: Archive, cell: Int[Array, "n"], fitness: Float[Array, "n"],
 def anneal(archive: Archive, inserted: Inserted, fitness: Float[Array, "n"], learning_rate: float) -> Float[Array, "c"]:
     """The thresholds after a batch: t <- (1 - a)^k t + (1 - (1 - a)^k) m (Fontaine & Nikolaidis 2023, as in pyribs).
 
-    k newcomers of mean fitness m beat the cell's threshold. a = 1 is CMA-ME's archive, a = 0 keeps the thresholds.
+    k newcomers of mean fitness m beat the cell's threshold. With one such newcomer, a = 1 is CMA-ME's archive; a = 0
+    keeps the thresholds.
     """
     assert archive.threshold is not None
     cells, beats = archive.fitness.shape[0], inserted.status > 0
@@ -295,7 +297,8 @@ def settle(
     """
     n = fitness.shape[0]
     bytes_of_row = sum(x.nbytes // x.shape[0] for x in jax.tree.leaves(archive.rows))
-    chunk = min(n, SLICE if bytes_of_row * SLICE <= SMALL else SLICE // 8)
+    most = SLICE if bytes_of_row * SLICE <= SMALL else min(SLICE // 8, max(1, LARGE // bytes_of_row))
+    chunk = min(n, archive.fitness.shape[0], most)
     rank = running_count(inserted.accepted)
     order = jnp.full(n, n).at[jnp.where(inserted.accepted, rank - 1, n)].set(jnp.arange(n), mode="drop")
     order = jnp.concatenate([order, jnp.full(chunk, n)])
@@ -303,7 +306,7 @@ def settle(
     slices = (rank[-1] + chunk - 1) // chunk
     at = jnp.arange(n)
     if callable(rows):  # all of them before any moves in: they may be made from the very rows that are replaced
-        rows, at = _made(rows, archive.rows, order, chunk, slices), rank - 1
+        rows, at = _made(rows, archive.rows, order, archive.fitness.shape[0], chunk, slices), rank - 1
 
     def step(i, archive):
         index = jax.lax.dynamic_slice(order, (i * chunk,), (chunk,))
@@ -317,8 +320,8 @@ def settle(
     return jax.lax.fori_loop(0, slices, step, archive)
 
 
-def _made(make: Callable, like: Rows, order: Int[Array, "n"], chunk: int, slices: Int[Array, ""]) -> Rows:
-    """The winners' rows, in their order, and zeros after them."""
+def _made(make: Callable, like: Rows, order: Int[Array, "n"], cells: int, chunk: int, slices: Int[Array, ""]) -> Rows:
+    """The winners' rows, in their order, and zeros after them: no more than there are cells."""
     n = order.shape[0] - chunk
 
     def step(i, rows):
@@ -326,7 +329,8 @@ def _made(make: Callable, like: Rows, order: Int[Array, "n"], chunk: int, slices
         new = make(jnp.minimum(index, n - 1))
         return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, i * chunk, 0), rows, new)
 
-    zeros = jax.tree.map(lambda x: jnp.zeros((order.shape[0], *x.shape[1:]), x.dtype), like)
+    most = min(n, cells) + chunk
+    zeros = jax.tree.map(lambda x: jnp.zeros((most, *x.shape[1:]), x.dtype), like)
     return jax.lax.fori_loop(0, slices, step, zeros)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from evo.archive import SLICE, Archive, running_count
+from evo.records import write_whole
 
 Rows = Shaped[np.ndarray, "r"]  # fields as in `kind`
 
@@ -84,7 +85,7 @@ class Arrivals:
             rows[name] = column
         if not (self.path / "arrivals.json").exists():
             sizes = {"descriptors": known.descriptor.shape[1], "parents": known.parents.shape[1]}
-            (self.path / "arrivals.json").write_text(json.dumps(sizes))
+            write_whole(self.path / "arrivals.json", json.dumps(sizes).encode())
         with (self.path / "arrivals.bin").open("ab") as file:
             file.write(rows[known.cell >= 0].tobytes())
 
@@ -93,7 +94,7 @@ class Arrivals:
 
         Empty where the run keeps no archive.
         """
-        if not (self.path / "arrivals.json").exists():
+        if not ((self.path / "arrivals.json").exists() and (self.path / "arrivals.bin").exists()):
             return np.zeros(0, kind(0, 0))
         sizes = json.loads((self.path / "arrivals.json").read_text())
         row = kind(sizes["descriptors"], sizes["parents"])

@@ -113,7 +113,7 @@ class Uses(NamedTuple):
         return [None] * len(eqn.outvars)
 
     def product(self, track: Track | None, contracted, free) -> None:
-        """A product makes rows of what it contracts and columns of what it leaves."""
+        """A product makes rows of what it contracts and columns of what it leaves; of `w + w.T`, as `w` has it."""
         if track is None:
             return
         for path in dict.fromkeys(mark.path for mark in track.names):
@@ -122,13 +122,12 @@ class Uses(NamedTuple):
             picks: set[int] = set()
             for mark, factor in zip(track.names, track.factors, strict=True):
                 long = [i for i, n in enumerate(factor.shape[:-1]) if n > 1]
-                if mark.path == path and any(i in contracted for i in long):
-                    rows.append(mark.axis)
-                elif mark.path == path and any(i in free for i in long):
-                    cols.append(mark.axis)
+                if mark.path == path and mark.axis not in (*rows, *cols):
+                    rows += [mark.axis] * any(i in contracted for i in long)
+                    cols += [mark.axis] * (mark.axis not in rows and any(i in free for i in long))
                 picks.update(mark.picks if mark.path == path else ())
             if rows and cols:
-                self.found.append(Use(path, tuple(dict.fromkeys(rows)), tuple(dict.fromkeys(cols))))
+                self.found.append(Use(path, tuple(rows), tuple(cols)))
                 self.stacks.update(picks)
 
     def look_up(self, eqn: JaxprEqn, track: Track) -> Track | None:
@@ -137,7 +136,8 @@ class Uses(NamedTuple):
         gone = [any(f.shape[i] > 1 for i in taken) for f in track.factors]
         for path in dict.fromkeys(mark.path for mark in track.names):
             own = [(mark.axis, g) for mark, g in zip(track.names, gone, strict=True) if mark.path == path]
-            rows, cols = (tuple(dict.fromkeys(axis for axis, g in own if g is which)) for which in (True, False))
+            first = dict(reversed(own))  # the first role of each axis
+            rows, cols = (tuple(axis for axis in sorted(first) if first[axis] is which) for which in (True, False))
             if rows and cols:
                 self.found.append(Use(path, rows, cols, number))
         left = [i for i, g in enumerate(gone) if not g]
@@ -172,7 +172,8 @@ def passed(eqn: JaxprEqn, tracks: list[Track | None]) -> Track | None:
     What was looked up is an activation once it meets another leaf. Padding and concatenation count as well.
     """
     out, joins = shape_of(eqn.outvars[0]), eqn.primitive.name in ("pad", "concatenate", "stack")
-    alike = [t for t in tracks if t and (joins or t.base.shape == out.shape)]
+    ndim = len(out.shape) - (eqn.primitive.name == "stack")
+    alike = [t for t in tracks if t and (len(t.base.shape) == ndim if joins else t.base.shape == out.shape)]
     small = [sum(n > 1 for n in aval_of(var).shape) < min(2, len(out.shape)) for var in eqn.invars]
     looked_up = any(mark.picks for t in alike for mark in t.names)
     if not alike or (looked_up and len(alike) > 1) or not all(t or s for t, s in zip(tracks, small, strict=True)):

@@ -14,6 +14,7 @@ import numpy as np
 from evo.arrivals import Moves
 from evo.checkpoint import Checkpoints, flatten, unflatten
 from evo.engine import Engine, Moment
+from evo.experiment import difference, parse, render
 from evo.express import Plan
 from evo.folder import Folder
 from evo.host import Lost
@@ -29,7 +30,11 @@ def bound(path: Path, resume: bool, keep: int, every: int, pack: Callable[[Momen
     there = folder.exists()
     if there and not resume:
         raise ValueError(f"{path} already holds a run. Choose another `out`, or resume it.")
-    return Book(folder, folder.checkpoints(keep), every, there, pack)
+    folder.make()
+    checkpoints = folder.checkpoints(keep)
+    if there and not checkpoints.generations() and len(folder.rows()) <= every:
+        there = False  # killed before its first checkpoint was written: it begins anew, to the same end
+    return Book(folder, checkpoints, every, there, pack)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,9 @@ class Book:
     def open(self, moment: Moment, config: str, engine: Engine, params: Params) -> tuple[Moment, list[dict[str, Any]]]:
         """Begin the folder, or go on from its last whole checkpoint: where the run stands, and its rows so far."""
         if self.there:
+            self._same(config)
             return self._resume(moment, engine)
+        self.folder.cut(0)
         noise = getattr(engine.strategy, "noise", None)
         self.folder.begin(config, noise if isinstance(noise, Plan) else None, params)
         self.checkpoint(0, moment, force=True)
@@ -103,6 +110,16 @@ class Book:
         shapes = jax.eval_shape(self.pack, like)
         packed = jax.device_put(unflatten(arrays, shapes), engine.runtime.everywhere)
         return generation, packed._replace(state=engine.unpack(packed.state))
+
+    def _same(self, config: str):
+        """Raise unless the run that is there is of this strategy and seed; write down how long it is to be now."""
+        mine, theirs = (parse(text, "config.yaml") or {} for text in (config, self.folder.config()))
+        ours, other = ({name: raw.get(name) for name in ("strategy", "seed", "fuse")} for raw in (mine, theirs))
+        found = difference(ours, other)
+        if found:
+            raise ValueError(f"{self.folder.path} holds another run: {found}. Choose another `out`, or set it back.")
+        if mine.get("generations", 0) > theirs.get("generations", 0):
+            self.folder.configure(render({**theirs, "generations": mine["generations"]}))
 
     def _resume(self, moment: Moment, engine: Engine) -> tuple[Moment, list[dict[str, Any]]]:
         done = min(len(self.folder.rows()), len(self.folder.records))

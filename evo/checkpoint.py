@@ -108,7 +108,7 @@ class Checkpoints:
         return arrays
 
     def latest(self, up_to: int | None = None) -> tuple[int, dict[str, np.ndarray]] | None:
-        """The newest checkpoint (not above `up_to`) that is whole; torn ones are passed over and removed."""
+        """The newest checkpoint (not above `up_to`) that is whole; torn ones are passed over."""
         for generation in reversed(self.generations()):
             if up_to is not None and generation > up_to:
                 continue

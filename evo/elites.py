@@ -45,9 +45,20 @@ def nearest(archive: Archive, descriptor: Float[Array, "n d"], k: int = 1) -> tu
     return jax.lax.map(one, descriptor, batch_size=64)
 
 
-def novelty(archive: Archive, descriptor: Float[Array, "n d"], k: int = 10) -> Float[Array, "n"]:
-    """Mean distance to the k nearest elites, of however many there are (Lehman & Stanley 2011); -inf where invalid."""
-    _, distance = nearest(archive, descriptor, min(k, archive.fitness.shape[0]))
+def novelty(
+    archive: Archive, descriptor: Float[Array, "n d"], k: int = 10, within: Bool[Array, "n"] | None = None
+) -> Float[Array, "n"]:
+    """Mean distance to the k nearest elites, of however many there are (Lehman & Stanley 2011); -inf where invalid.
+
+    Those who may be `within` the archive themselves aren't their own neighbours: one elite at no distance is left out.
+    """
+    k = min(k, archive.fitness.shape[0])
+    if within is None:
+        _, distance = nearest(archive, descriptor, k)
+    else:
+        _, distance = nearest(archive, descriptor, min(k + 1, archive.fitness.shape[0]))
+        itself = within & (distance[:, 0] == 0)
+        distance = jnp.where(itself[:, None], jnp.roll(distance.at[:, 0].set(jnp.inf), -1, 1), distance)[:, :k]
     there = jnp.isfinite(distance)
     mean = jnp.where(there, distance, 0.0).sum(-1) / jnp.maximum(there.sum(-1), 1).astype(jnp.float32)
     return jnp.where(jnp.isfinite(descriptor).all(-1), mean, -jnp.inf)

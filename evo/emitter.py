@@ -49,7 +49,10 @@ class Stage(NamedTuple):
 
 @runtime_checkable
 class Emitter(Protocol):
-    """A frozen dataclass of settings with these methods, all pure."""
+    """A frozen dataclass of settings with these methods, all pure.
+
+    It may have `check(params, noise)`, which raises where it can't search these parameters.
+    """
 
     @property
     def population(self) -> int:

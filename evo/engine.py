@@ -206,7 +206,12 @@ class Engine:
         """(moment, keys) -> evaluation of the solution, once a key."""
         if isinstance(self.task, HostTask):
             solution = jax.jit(self.strategy.solution)
-            return lambda moment, keys: self.opened(alone(solution(moment.state), keys), moment.task_state)[0]
+
+            def hosted(moment, keys):
+                judged, _ = self.opened(alone(solution(moment.state), keys), moment.task_state)
+                return judged._replace(fitness=judged.fitness * unit_of(self.task))
+
+            return hosted
 
         def program(moment, keys):
             params = self.strategy.solution(moment.state)
@@ -225,7 +230,15 @@ class Engine:
         return jax.jit(program, compiler_options=options())
 
     def _absorb(self, task_state, aux):
-        return self.task.absorb(task_state, aux) if stands(self.task) else task_state
+        if not stands(self.task):
+            return task_state
+        after = self.task.absorb(task_state, aux)
+        kinds = [jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), state) for state in (task_state, after)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(
+                f"`absorb` returns a state like the one it gets, {kinds[0]} (shapes, types); got {kinds[1]}."
+            )
+        return after
 
     def _solution(self, moment: Moment) -> Params:
         return self.strategy.solution(moment.state)

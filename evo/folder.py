@@ -23,7 +23,7 @@ from evo.arrivals import Arrivals
 from evo.checkpoint import Checkpoints, flatten
 from evo.express import Leaf, Plan
 from evo.noise import Noise
-from evo.records import Records
+from evo.records import Records, write_whole
 from evo.registry import NOISES, resolve
 
 PACKAGES = (
@@ -38,6 +38,7 @@ PACKAGES = (
     "mujoco",
     "mujoco-mjx",
 )
+BEGUN = {"config.yaml", "leaves.json", "checkpoints"}  # what a run writes before versions.json
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,33 @@ class Folder:
         return Checkpoints(self.path / "checkpoints", keep)
 
     def exists(self) -> bool:
-        """Whether a run is there. Raises where something else is."""
+        """Whether a run is there, more than one that was killed as it began. Raises where something else is."""
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return False
-        if not (self.path / "versions.json").exists():
-            raise ValueError(f"{self.path} is not a run folder: it has no versions.json.")
-        return True
+        if (self.path / "versions.json").exists():
+            return True
+        if self.path.is_dir() and {file.name.removesuffix(".part") for file in self.path.iterdir()} <= BEGUN:
+            return False
+        raise ValueError(f"{self.path} is not a run folder: it has no versions.json.")
 
     def begin(self, config: str, plan: Plan | None, params: Any):
-        """Write what doesn't change during a run."""
+        """Write what doesn't change during a run; versions.json, by which a run is known, last."""
+        self.configure(config)
+        write_whole(self.path / "leaves.json", json.dumps(_describe(plan, params), indent=1).encode())
+        write_whole(self.path / "versions.json", json.dumps(versions(), indent=1).encode())
+
+    def make(self):
+        """The folder itself. Raises where it can't be made."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        except OSError as error:
             raise ValueError(
                 f"can't make the run folder {self.path}: {error.strerror}. Choose another `out`."
             ) from None
-        (self.path / "config.yaml").write_text(config)
-        (self.path / "leaves.json").write_text(json.dumps(_describe(plan, params), indent=1))
-        (self.path / "versions.json").write_text(json.dumps(versions(), indent=1))
+
+    def configure(self, config: str):
+        """Write config.yaml, whole or not at all."""
+        write_whole(self.path / "config.yaml", config.encode())
 
     def config(self) -> str:
         return (self.path / "config.yaml").read_text()

@@ -83,9 +83,11 @@ def _(eqn, *parts):
 
 
 def joined(parts, axis: int, base: Array) -> list:
-    """A factor that has the axis keeps its part of it, in ranks of its own; one that doesn't lends its ranks."""
+    """A factor that has the axis keeps its part of it, in ranks of its own; one that doesn't lends its ranks. Where
+    neither has it, their noise would be every part's."""
     lazies = [p for p in parts if is_lazy(p)]
-    if len({kind_of(p, axis) for p in lazies}) > 1:
+    nowhere = any(not (full(p.a, p.base.shape, axis) or full(p.b, p.base.shape, axis)) for p in lazies)
+    if nowhere or len({kind_of(p, axis) for p in lazies}) > 1:
         return NotImplemented
     alike = len(lazies) == len(parts) and all(full(x, p.base.shape, axis) for p in lazies for x in (p.a, p.b))
     if alike and len({p.a.shape[-1] for p in lazies}) == 1:
@@ -122,7 +124,7 @@ def beside(parts, which: int, axis: int) -> Array:
 @rule("pad")
 def _(eqn, w, value):
     """Zeros around a factor that has the axis, whatever stands around the base."""
-    if not is_lazy(w):
+    if not is_lazy(w) or is_lazy(value):
         return NotImplemented
     config, shape = eqn.params["padding_config"], w.base.shape
     wide = [axis for axis, c in enumerate(config) if tuple(c) != (0, 0, 0)]

@@ -101,6 +101,8 @@ class Run:
             return unflatten(self.folder.load("task"), like)
         arrays = self.folder.records.read(g)
         found = {name.removeprefix("task."): x for name, x in arrays.items() if name.startswith("task.")}
+        if _paths(like) and not found:
+            raise ValueError(f"{self.path} didn't record the task's state with every generation: it is too large.")
         slashed = {path: found[path.replace("/", ".")] for path in _paths(like) if path.replace("/", ".") in found}
         return unflatten(slashed, like)
 

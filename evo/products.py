@@ -38,6 +38,8 @@ def _(eqn, lhs, rhs):
     left, right, out = labels_of(eqn)
     w, lw, x, lx = (lhs, left, rhs, right) if is_lazy(lhs) else (rhs, right, lhs, left)
     total = shared(eqn, lhs, rhs)
+    if is_whole(w.base) and not is_whole(total):
+        return NotImplemented
     thin = thin_part(w, lw, x, lx, out, total.dtype, eqn.params["precision"])
     total += thin >> FRACTION if is_whole(w.base) else thin
     return [total.astype(aval_of(eqn.outvars[0]).dtype)]
@@ -72,7 +74,7 @@ def thin_part(w: Lazy, lw, x: Array, lx, out, dtype, precision) -> Any:
 
 def squeezed(x: Array, labels) -> tuple[Array, list[int]]:
     """x without its axes of length 1."""
-    keep = [i for i, n in enumerate(x.shape) if n > 1]
+    keep = [i for i, n in enumerate(x.shape) if n != 1]
     return x.reshape([x.shape[i] for i in keep]), [labels[i] for i in keep]
 
 
@@ -128,7 +130,7 @@ def ragged_roles(eqn: JaxprEqn) -> tuple[list[int], list[int]] | None:
 def _(eqn, x, w):
     """A convolution with the factor of window and inputs, giving r channels, then a product with the other."""
     parts = None if is_lazy(x) or eqn.params["batch_group_count"] > 1 else window_and_outputs(eqn, w)
-    if parts is None:
+    if parts is None or 0 in (*x.shape, *aval_of(eqn.outvars[0]).shape):
         return NotImplemented
     window, outputs = parts
     total, groups = shared(eqn, x, w), eqn.params["feature_group_count"]

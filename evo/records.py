@@ -24,7 +24,7 @@ class Records:
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / "index.json").exists():
             index = {name: {"shape": x.shape, "dtype": str(x.dtype)} for name, x in arrays.items()}
-            _write(self.path / "index.json", json.dumps(index).encode())
+            write_whole(self.path / "index.json", json.dumps(index).encode())
         for name, x in arrays.items():
             with (self.path / f"{name}.bin").open("ab") as file:
                 if file.tell() != generation * x.nbytes:
@@ -45,8 +45,9 @@ class Records:
         """Keep the first `generations` records."""
         for name, entry in self._index().items():
             size = int(np.prod(entry["shape"], dtype=np.int64)) * np.dtype(entry["dtype"]).itemsize
-            with (self.path / f"{name}.bin").open("r+b") as file:
-                file.truncate(generations * size)
+            if (self.path / f"{name}.bin").exists():
+                with (self.path / f"{name}.bin").open("r+b") as file:
+                    file.truncate(generations * size)
 
     def __len__(self) -> int:
         """Generations that are there whole."""
@@ -65,7 +66,7 @@ class Records:
         return np.memmap(file, dtype, "r", shape=(count, *shape)) if count else np.zeros((0, *shape), dtype)
 
 
-def _write(path: Path, content: bytes):
+def write_whole(path: Path, content: bytes):
     """Write a file whole or not at all."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.extend.core import Jaxpr, JaxprEqn
+from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
 from evo.axes import Axes, dry, split_axes
 from evo.leaf import Lazy, Params, path_of
@@ -89,7 +89,11 @@ def tracked(path: str, leaf: jax.ShapeDtypeStruct, axes: Axes) -> Track:
 
 
 def follow(jaxpr: Jaxpr, tracks: Sequence[Track | None]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Every use of every leaf, and those that need it dense, as (path, words) in order of appearance."""
+    """Every use of every leaf, and those that need it dense, as (path, words) in order of appearance.
+
+    What is computed of leaves with vector noise alone is tracked too, without a name: scaled by it, or added to it, a
+    matrix is another one for every member.
+    """
     uses: list[tuple[str, str]] = []
     dense: list[tuple[str, str]] = []
 
@@ -98,8 +102,12 @@ def follow(jaxpr: Jaxpr, tracks: Sequence[Track | None]) -> tuple[list[tuple[str
         uses.extend((name, eqn.primitive.name) for t in plain for name in t.names)
         lazy = [t if t and t.factors else None for t in tracks]
         if not any(lazy):
-            return [None] * len(eqn.outvars)
+            own = all(t or isinstance(var, Literal) for var, t in zip(eqn.invars, tracks, strict=True))
+            return [Track(shape_of(var), (), ()) if own else None for var in eqn.outvars]
         outs, lost = look(eqn, lazy)
+        if plain and any(outs):  # the shared matrix is every member's own from here on
+            words = f"{eqn.primitive.name} with a leaf's own noise{place(eqn)}"
+            dense.extend((name, words) for t in lazy if t for name in t.names)
         if not any(outs):
             uses.extend((name, eqn.primitive.name) for t in lazy if t for name in t.names)
         dense.extend((name, f"{eqn.primitive.name}{place(eqn)}") for t in lost for name in t.names)

@@ -112,6 +112,9 @@ def _(x, shape, params):
 @view("reshape")
 def _(x, shape, params):
     """A run of axes becomes another run; a factor has all of a run, or none of it, or is spread over it."""
+    order = params["dimensions"]
+    if order is not None:  # the leaf's axes are taken in this order first
+        x, shape = x.transpose(*order, len(shape)), tuple(shape[i] for i in order)
     out = []
     spread = list(x.shape)
     for old, new in runs(shape, params["new_sizes"]):
@@ -123,7 +126,9 @@ def _(x, shape, params):
 
 
 def runs(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """The shortest runs of axes of `old` and `new` that hold the same numbers."""
+    """The shortest runs of axes of `old` and `new` that hold the same numbers; where there are none, one of all."""
+    if 0 in old:
+        return [(list(range(len(old))), list(range(len(new))))]
     found, i, j = [], 0, 0
     while i < len(old) or j < len(new):
         left: list[int] = []
@@ -242,9 +247,16 @@ def picked(eqn: JaxprEqn) -> list[int]:
 @rule("gather", "dynamic_slice")
 def _(eqn, w, *where):
     """Looking up rows gives activations, dense from here on; picking from a stack gives lazy matrices."""
-    if not is_lazy(w):
+    if not is_lazy(w) or unseen(eqn, w):
         return NotImplemented
     (out,) = seen(eqn, w, *where)
     if any(full(w.a, w.base.shape, axis) != full(w.b, w.base.shape, axis) for axis in picked(eqn)):
         return [dense(out)]
     return [out] if pays(out, w) else NotImplemented
+
+
+def unseen(eqn: JaxprEqn, w: Lazy) -> bool:
+    """Whether what is put in for entries out of bounds would have the leaf's noise: no factor looks up in that axis."""
+    axes = eqn.params["dimension_numbers"].start_index_map if eqn.primitive.name == "gather" else ()
+    fills = axes and eqn.params["mode"] == lax.GatherScatterMode.FILL_OR_DROP
+    return bool(fills) and not all(any(full(x, w.base.shape, axis) for x in (w.a, w.b)) for axis in axes)

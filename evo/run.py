@@ -18,8 +18,9 @@ from evo import runtime as runtimes
 from evo.archive import placed
 from evo.arrivals import moved
 from evo.book import Blank, Book, bound
+from evo.checks import check_numbers, check_params, check_run
 from evo.engine import Engine, Moment, settle, start
-from evo.experiment import written
+from evo.experiment import LEAST, written
 from evo.folder import columns
 from evo.fused import Block, fused
 from evo.host import HostTask, Lost, Scorer
@@ -73,7 +74,9 @@ def run(
     once a generation. Raises AllInvalid, with the last good checkpoint in place, when a whole generation is invalid.
     Up to `fuse` generations are one program (see `evo.fused`): rows, checkpoints and `stop` wait for its end.
     """
-    _check(strategy, generations, checkpoint_every, fuse)
+    check_run(task, strategy, generations)
+    own = dict(generations=generations, checkpoint_every=checkpoint_every, fuse=fuse, chunk=chunk, seed=seed)
+    check_numbers(LEAST, eval_every=eval_every, eval_episodes=eval_episodes, keep=keep, **own)
     task = hosted(task, fuse) if host or isinstance(task, HostTask) else task
     strategy = placed(strategy, task)
     engine, moment, params = prepare(task, params, strategy, seed, replace(runtimes.over(devices), chunk=chunk))
@@ -114,6 +117,7 @@ def prepare(task, params, strategy, seed: int, runtime: runtimes.Runtime) -> tup
     params, task_state = start(task, params, key_params)
     if hasattr(strategy, "check"):
         strategy.check(params)
+    check_params(params, strategy)
     settled = settle(strategy, task, params, task_state)
     own = jax.tree.map(jnp.copy, params)  # the first state may be these very arrays, and `tell` consumes states
     moment = Moment(jax.jit(settled.init)(key_init, own), task_state)
@@ -230,7 +234,7 @@ def fresh(engine: Engine, moment: Moment, generation: int, episodes: int) -> dic
     key = jax.random.fold_in(jax.random.fold_in(engine.key, FRESH), generation)
     fitness = np.asarray(engine.evaluate(moment, jax.random.split(key, episodes)).fitness)
     measured = engine.measure(moment, engine.begun, key) if engine.measure else {}
-    scored = {"eval_mean": float(fitness.mean()), "eval_std": float(fitness.std())}
+    scored = {"eval_mean": number(fitness.mean()), "eval_std": number(fitness.std())}
     simple = {f"reference_{name}": float(x) for name, x in getattr(engine.task, "references", {}).items()}
     return scored | simple | {name: number(x) for name, x in measured.items()}
 
@@ -263,18 +267,3 @@ def steps_of(evaluation: Evaluation) -> int:
     """Environment steps, where the task counts them in `aux["steps"]`."""
     aux = evaluation.aux
     return int(np.asarray(aux["steps"], np.int64).sum()) if isinstance(aux, dict) and "steps" in aux else 0
-
-
-def _check(strategy: Any, generations: int, checkpoint_every: int, fuse: int):
-    if not isinstance(strategy, Strategy):
-        raise ValueError(f"`strategy` needs init, ask, bases, tell and solution (evo.strategy); got {strategy!r}.")
-    if generations < 1 or checkpoint_every < 1:
-        raise ValueError(f"`generations` and `checkpoint_every` are at least 1; got {generations}, {checkpoint_every}.")
-    if fuse < 1:
-        raise ValueError(f"`fuse` is how many generations are one program, at least 1; got {fuse}.")
-    horizon = getattr(strategy, "horizon", generations)
-    if generations > horizon:
-        raise ValueError(
-            f"`horizon` is the longest run that {type(strategy).__name__} keeps a record of: {horizon} generations; "
-            f"got {generations}. Raise `horizon`."
-        )

@@ -24,13 +24,14 @@ def centered_ranks(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "
         key = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # in the order of the numbers
         twice = jnp.searchsorted(jnp.sort(key), jnp.concatenate([key, key + 1])).reshape(2, -1).sum(0)
         twice = twice.astype(jnp.float32)
-    return (twice - 1) / (2 * max(fitness.shape[0] - 1, 1)) - 0.5
+    n = fitness.shape[0]
+    return (twice - n) / (2 * max(n - 1, 1))  # so that equals get exactly 0
 
 
 def z_score(fitness: Float[Array, "n"], group: int = 0) -> Float[Array, "n"]:
     """(f - mean) / std over the population (arXiv 2511.16652, section 4)."""
     worst = worst_if_invalid(fitness)
-    return _standard(worst - worst.mean(), worst)
+    return _standard(_off_mean(worst), worst)
 
 
 def group_mean(fitness: Float[Array, "n"], group: int) -> Float[Array, "n"]:
@@ -39,14 +40,12 @@ def group_mean(fitness: Float[Array, "n"], group: int) -> Float[Array, "n"]:
     The deviation is the whole population's, as published: groups that differ much shrink everyone's weight.
     """
     worst = worst_if_invalid(fitness)
-    return _standard(_off_group(worst, group), worst)
+    return _standard(jax.vmap(_off_mean)(worst.reshape(-1, group)).reshape(-1), worst)
 
 
 def group_z_score(fitness: Float[Array, "n"], group: int) -> Float[Array, "n"]:
     """(f - mean) / std, both of the member's own group of `group` neighbours, as GRPO does."""
-    worst = worst_if_invalid(fitness).reshape(-1, group)
-    off = worst - worst.mean(1, keepdims=True)
-    return (off / jnp.sqrt(worst.var(1, keepdims=True) + 1e-12)).reshape(-1)
+    return jax.vmap(z_score)(worst_if_invalid(fitness).reshape(-1, group)).reshape(-1)
 
 
 SHAPINGS = {
@@ -64,9 +63,9 @@ def worst_if_invalid(fitness: Float[Array, "n"]) -> Float[Array, "n"]:
     return jnp.where(valid, fitness, jnp.where(worst < jnp.inf, worst, 0.0))
 
 
-def _off_group(fitness: Float[Array, "n"], group: int) -> Float[Array, "n"]:
-    rows = fitness.reshape(-1, group)
-    return (rows - rows.mean(1, keepdims=True)).reshape(-1)
+def _off_mean(fitness: Float[Array, "n"]) -> Float[Array, "n"]:
+    """Fitness less its mean; exactly 0 where all are equal, for the mean of equals may be rounded."""
+    return jnp.where((fitness == fitness[0]).all(), 0.0, fitness - fitness.mean())
 
 
 def _standard(off: Float[Array, "n"], fitness: Float[Array, "n"]) -> Float[Array, "n"]:

@@ -66,7 +66,13 @@ class Task(Protocol):
 def as_evaluation(result: Any) -> Evaluation:
     """An `Evaluation` of what a plain function returned: itself, or a bare fitness; float32 or int32."""
     result = result if isinstance(result, Evaluation) else Evaluation(result)
-    fitness = jnp.asarray(result.fitness)
+    try:
+        fitness = jnp.asarray(result.fitness)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "A task returns one fitness for one member, a number, or an `evo.Evaluation` with more; "
+            f"got {type(result.fitness).__name__}."
+        ) from None
     if fitness.shape != ():
         raise ValueError(
             f"A task returns one fitness for one member, a scalar; got shape {fitness.shape}. "

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 from jaxtyping import Array
 
@@ -76,9 +77,39 @@ def cond(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
 
     def branch(closed):
         jaxpr, consts = opened(closed)
-        return lambda *operands: [settle(v) for v in evaluate(jaxpr, consts, operands)]
+        return lambda operands: [settle(v) for v in evaluate(jaxpr, consts, operands)]
 
-    return lax.switch(settle(index), [branch(b) for b in eqn.params["branches"]], *operands)
+    return choose([branch(b) for b in eqn.params["branches"]])(settle(index), operands)
+
+
+def choose(branches: Sequence[Callable]) -> Callable:
+    """`lax.switch(index, branches, operands)`, where members of a population may choose for themselves.
+
+    JAX's own switch then gives every member a copy of all operands, shared matrices included; this one evaluates the
+    branches as they are mapped and selects among their results.
+    """
+
+    @custom_vmap
+    def chosen(index, operands):
+        return lax.switch(index, branches, operands)
+
+    @chosen.def_vmap
+    def _(size, batched, index, operands):
+        axes = jax.tree.map(lambda own: 0 if own else None, batched[1])
+        mapped = [jax.vmap(branch, in_axes=(axes,), axis_size=size) for branch in branches]
+        if batched[0]:
+            results = [branch(operands) for branch in mapped]
+            outs = [lax.select_n(along(index, case[0]), *case) for case in zip(*results, strict=True)]
+        else:
+            outs = choose(mapped)(index, operands)
+        return outs, [True] * len(outs)
+
+    return chosen
+
+
+def along(choice: Array, x: Array) -> Array:
+    """One choice for each row, leading axes first, in the shape of `x`."""
+    return lax.broadcast_in_dim(choice, x.shape, range(choice.ndim))
 
 
 def scan(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
@@ -130,7 +161,7 @@ def while_loop(eqn: JaxprEqn, values: list[Value]) -> list[Value]:
 
 def where_on(on: Array, after: Array, before: Array) -> Array:
     """`after` in the rows (leading axes) that go on, `before` in the others."""
-    return jnp.where(lax.broadcast_in_dim(on, after.shape, range(on.ndim)), after, before)
+    return jnp.where(along(on, after), after, before)
 
 
 def carried(parts: Loop, values: list[Value]) -> tuple[list[bool], list[Value], list[Array]]:
@@ -180,7 +211,7 @@ def slim(value: Value) -> Slim:
         a, b = (x.reshape(shape) for x, shape in zip(thin, shapes, strict=True))
         return Held(Lazy(base, a, b, scale))
 
-    return [base, *(x.reshape([n for n in x.shape if n > 1]) for x in factors)], back
+    return [base, *(x.reshape([n for n in x.shape if n != 1]) for x in factors)], back
 
 
 def thick(values: Sequence[Slim]) -> list[Value]:

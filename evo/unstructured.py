@@ -24,8 +24,8 @@ class Unstructured:
 
     A newcomer with no elite nearer than `distance` takes a free place; one with a single elite so near replaces it if
     it is fitter; one with two or more is turned away. Newcomers that are nearer than `distance` to each other compete:
-    the fittest goes first (ties: the lower index), and whoever is too near to one that went in stays out. So the
-    distances hold after every batch. A full archive only replaces.
+    the fittest goes first (ties: the lower index), and whoever is too near to one that was taken stays out. So the
+    distances hold after every batch. A full archive only replaces, and there only those compete who would replace.
 
     `bounds` (as in `evo.archive.Grid`) say how many descriptors there are and what pictures show; a descriptor beyond
     them counts as out of bounds and enters all the same, or never (`outside="refuse"`). Coverage is the share of places
@@ -73,6 +73,7 @@ class Unstructured:
         radius = jnp.float32(self.distance) ** 2
         far, tenant = first >= radius, archive.fitness[near]
         status = jnp.where(valid & far, 2, jnp.where(valid & (second >= radius) & (fitness > tenant), 1, 0))
+        status = jnp.where((status == 2) & (count == self.cells), 0, status)
         order = jnp.lexsort((-fitness, status == 0))
         enters = apart(query[order], (status > 0).sum(dtype=jnp.int32), radius)
         rank = jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n))
@@ -82,7 +83,6 @@ class Unstructured:
         heir &= earliest[near] == rank
         free = count + jnp.cumsum((enters & ~heir)[order], dtype=jnp.int32)[rank] - 1
         place = jnp.where(heir, near, free)
-        status = jnp.where((status == 2) & (count == self.cells), 0, status)
         bar = jnp.where(far, jnp.float32(self.offset), tenant)
         return Inserted(
             status.astype(jnp.int32),

@@ -47,7 +47,8 @@ class DeepGA:
     generation judges `population` children and, as member 0, the elite unchanged: `population` + 1 members, as the
     paper counts. Then the elite and the fittest `elite_candidates` - 1 of the others (in the first generation: the
     fittest `elite_candidates`) are judged on the same `elite_episodes` further trials each, and the best mean is the
-    new elite. The next parents are the elite and the fittest others. Ties go to the lower index.
+    new elite. The next parents are the elite and the fittest others. Ties go to the lower index, or between candidates
+    to the one that was fitter before.
 
     The first generation mutates the initial parameters with power `initial` (None: `sigma`), where the paper draws
     networks afresh. `sigma` may be a schedule: each link keeps its own power. A member with a fitness that isn't
@@ -119,7 +120,11 @@ class DeepGA:
         mutations it is from the initial parameters (`chain`), and how many of the parents' parents are distinct."""
         n = self.population + 1
         fitness, further = evaluation.fitness[:n], evaluation.fitness[n:].reshape(-1, self.elite_episodes)
-        elite, score = self._elect(fitness, self._candidates(state, fitness), further.mean(1))
+        candidates = self._candidates(state, fitness)
+        fitness = fitness.at[candidates].set(
+            jnp.where(jnp.isfinite(further).all(1), fitness[candidates], -jnp.inf)  # not valid in any trial
+        )
+        elite, score = self._elect(fitness, candidates, further.mean(1))
         chosen = survivors(fitness, elite, self.parents)
         lineage = jax.lax.cond(
             jnp.isfinite(fitness).any(),

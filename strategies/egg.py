@@ -83,7 +83,7 @@ class EGG:
         if not is_whole(evaluation.fitness):
             raise ValueError(f"EGG compares whole numbers; this task's fitness is {evaluation.fitness.dtype}.")
         plus, minus = evaluation.fitness[0::2], evaluation.fitness[1::2]
-        vote = jnp.sign(plus - minus)
+        vote = (plus > minus).astype(jnp.int32) - (plus < minus).astype(jnp.int32)  # a difference may overflow
         votes = jnp.abs(vote).sum(dtype=jnp.int32)
         weights = jnp.stack([vote, jnp.zeros_like(vote)], 1).reshape(-1)
         total = live(self.noise, runtime.sum(self.noise, state.center, genome, weights))

@@ -75,6 +75,8 @@ class ES:
                 f"`shaping: {self.shaping}` needs a `group` of at least 2 members that divides the population "
                 f"of {self.population}; got {self.group}."
             )
+        if self.group % 2 and self.pairs:
+            raise ValueError(f"`group` holds whole pairs, so it is even; got {self.group}. Or use `pairs: false`.")
         self._optimizer()
 
     def check(self, params):

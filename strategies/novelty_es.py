@@ -159,6 +159,7 @@ class NoveltyES:
         """The archive with the centre that moved last, as it was judged now; at first with every centre."""
         each = jnp.arange(self.centers)
         wanted = (each == state.moved) | (state.moved < 0)
+        wanted &= jnp.isfinite(evaluation.fitness[: self.centers])
         return admit(state.seen, described(evaluation, self.descriptors)[: self.centers], wanted)
 
     def _novelty(self, seen: Seen, evaluation: Evaluation) -> Float[Array, "m"]:

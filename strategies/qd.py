@@ -85,6 +85,8 @@ class QD:
     def init(self, key: Key[Array, ""], params: Params) -> State:
         """An empty archive, whose rows are all `params` but for those that emitters keep."""
         params = jax.tree.map(jnp.asarray, params)
+        for emitter in self.emitters:
+            getattr(emitter, "check", lambda *_: None)(params, self.noise)
         looks = unseen(len(self.cells.bounds)) if self.looks else None
         record = Record(jnp.int32(-1), jnp.int32(-1), jnp.full(2, -1, jnp.int32), looks)
         archive = empty(self.cells, params, record, self._own[-1] - self.cells.cells)
@@ -216,6 +218,8 @@ class QD:
     def _record(self, state: State, genome: Genome, maker_of: Int[Array, "n"]) -> Record:
         n, parents = self.offspring, genome.parents
         assert parents is not None
+        if genome.mix is not None:
+            parents = jnp.where(genome.mix == 0, -1, parents)  # of no weight, so none
         both = parents if parents.shape[1] == 2 else jnp.concatenate([parents, jnp.full((n, 1), -1)], 1)
         looks = None
         if self.looks:

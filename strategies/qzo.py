@@ -10,18 +10,20 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from evo.ascent import live, merged
+from evo.ascent import cast, live, masters, merged
 from evo.express import ByPath, Plan, matches
 from evo.genome import Genome, around
 from evo.noise import Frozen, Gaussian, Noise
 from evo.schedule import Schedule, at
+from evo.strategies.es import changed
 from evo.task import Params
 
 
 class QZOState(NamedTuple):
     """What the next generation needs; the weights are all of it that isn't a number."""
 
-    center: Params
+    center: Params  # float32 masters of the leaves that move
+    like: dict[str, Array]  # empty arrays that remember these leaves' own dtypes
     generation: Int[Array, ""]
 
 
@@ -54,7 +56,10 @@ class QZO:
             raise ValueError(f"`clip` must be above 0; got {self.clip}. For no clipping use .inf.")
 
     def init(self, key, params) -> QZOState:
-        return QZOState(jax.tree.map(jnp.asarray, params), jnp.zeros((), jnp.int32))
+        params = jax.tree.map(jnp.asarray, params)
+        own = live(self.noise, params)
+        like = {path: jnp.zeros((0,), x.dtype) for path, x in own.items()}
+        return QZOState(merged(self.noise, params, masters(own)), like, jnp.zeros((), jnp.int32))
 
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:
         index = jnp.arange(self.population)
@@ -62,34 +67,33 @@ class QZO:
         return genome, index * 0 if self.share_luck else index // 2
 
     def bases(self, state) -> Params:
-        return state.center
+        return merged(self.noise, state.center, cast(live(self.noise, state.center), state.like))
 
     def tell(self, runtime, state, genome, evaluation) -> tuple[QZOState, dict[str, Array]]:
         epsilon, lr = at(self.epsilon, state.generation), at(self.lr, state.generation)
         slope = slopes(evaluation.fitness, epsilon)
         clipped = jnp.clip(slope, -self.clip, self.clip)
         weights = jnp.repeat(clipped / (epsilon * self.population), 2) * jnp.tile(jnp.array([1.0, -1.0]), len(slope))
-        gradient = live(self.noise, runtime.sum(self.noise, state.center, genome, weights))
+        gradient = live(self.noise, runtime.sum(self.noise, self.bases(state), genome, weights))
         before = live(self.noise, state.center)
         after = {path: self._stepped(path, x, lr * gradient[path]) for path, x in before.items()}
-        steps = [after[path].astype(jnp.float32) - x.astype(jnp.float32) for path, x in before.items()]
+        steps = [after[path] - x for path, x in before.items()]
         info = {
             "epsilon": epsilon,
             "slope": jnp.abs(slope).mean(),
             "clipped": (jnp.abs(slope) > self.clip).mean(dtype=jnp.float32),
             "update_norm": optax.tree.norm(steps),
-            "changed": jnp.stack([(x != 0).sum(dtype=jnp.float32) for x in steps]).sum()
-            / float(sum(x.size for x in steps)),
+            "changed": changed(cast(before, state.like), cast(after, state.like)),
         }
-        return QZOState(merged(self.noise, state.center, after), state.generation + 1), info
+        return QZOState(merged(self.noise, state.center, after), state.like, state.generation + 1), info
 
     def solution(self, state) -> Params:
-        return state.center
+        return self.bases(state)
 
     def _stepped(self, path: str, x: Array, step: Array) -> Array:
-        moved = x.astype(jnp.float32) + step.astype(jnp.float32)
+        moved = x + step.astype(jnp.float32)
         held = any(matches(path, glob) for glob in self.positive)
-        return (jnp.maximum(moved, self.floor) if held else moved).astype(x.dtype)
+        return jnp.maximum(moved, self.floor) if held else moved
 
 
 def slopes(fitness: Float[Array, "n"], epsilon: Float[Array, ""]) -> Float[Array, "n/2"]:

@@ -108,3 +108,11 @@ def test_archives_go_out_and_come_back(peer, cells):
     if peer == "pyribs":
         with pytest.raises(ValueError, match="hold flat rows"):
             exchange.to_pyribs(cells, ours._replace(rows={"w": ours.rows}))
+
+
+def test_who_is_within_is_not_its_own_neighbour_golden():
+    archive = empty(Grid((4,), ((0.0, 4.0),)), jnp.zeros(1))
+    archive = archive._replace(fitness=jnp.zeros(4), descriptor=jnp.array([[0.5], [1.5], [2.75], [3.5]]))
+    place, within = jnp.array([[1.5], [1.5], [3.0]]), jnp.array([True, False, True])
+    assert_allclose(novelty(archive, place, 2, within), [(1 + 1.25) / 2, (0 + 1) / 2, (0.25 + 0.5) / 2])
+    assert_allclose(novelty(archive, place, 9, within), [(1 + 1.25 + 2) / 3, 4.25 / 4, (0.25 + 0.5 + 1.5 + 2.5) / 4])

@@ -128,6 +128,9 @@ def test_the_elite_and_the_parents_golden():
     second = expand(second)
     assert_array_equal(jax.random.key_data(second.key)[::2], jax.random.key_data(genome.key)[np.array([4, 2])])
     assert_array_equal(identity(first), members[[2, 4, 1]])  # 2 has the better mean, 8 against 5
+    for further, chosen in (([[4, 6], [np.nan, 7]], [4, 1, 3]), ([[np.inf, 6], [np.nan, 7]], [1, 3, 5])):
+        unlucky, _, members, _ = tell(GA, state, [1, 5, 7, 3, 9, 2], further)
+        assert_array_equal(identity(unlucky), members[chosen])  # not valid in every trial: neither elite nor parent
     assert (float(info["elite"]), int(info["chain"])) == (8, 1)
 
     # Candidates from now on: the elite before, though last, and the fittest other.
@@ -140,7 +143,7 @@ def test_the_elite_and_the_parents_golden():
 def test_failures_are_no_parents():
     first, _, _, _ = tell(GA, GA.init(jax.random.key(0), jnp.zeros(1)), [1, 5, 7, 3, 9, 2], [[4, 6], [9, 7]])
     state, info, members, _ = tell(GA, first, [NAN, INF, -INF, 3, 1, NAN], [[9, 9], [NAN, 2]])
-    assert_array_equal(identity(state), members[[3, 4, 3]])  # two are valid, so they take turns
+    assert_array_equal(identity(state), members[[4, 4, 4]])  # 3 wasn't valid throughout, so 4 is the only one
     assert float(info["elite"]) == -INF  # no candidate was valid throughout
     state, info, _, _ = tell(GA, first, [NAN] * 6, [[1, 1], [1, 1]])
     same(state, first)  # nobody is valid: nothing changes

@@ -215,7 +215,7 @@ def test_weights_move_as_the_formula_says():
     strategy = EGG(16, share=Constant(0.3), noise=Integer(2))
     state = strategy.init(jax.random.key(0), center)
     genome, trial = strategy.ask(jax.random.key(5), state)
-    fitness = jnp.array([5, 3, 1, 1, -9, -8, 0, 7, 2, 1, 4, 4, 8, 0, 1, 0], jnp.int32)
+    fitness = jnp.array([5, 3, 1, 1, -9, -8, 0, 7, 2, 1, 4, 4, 2**31 - 1, -5, 1, 0], jnp.int32)
     after, info = jax.jit(lambda *a: strategy.tell(Runtime(), *a))(state, genome, Evaluation(fitness))
     votes = [1, 0, -1, -1, 1, 0, 1, 1]
     assert trial.tolist() == [i // 2 for i in range(16)]

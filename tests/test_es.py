@@ -14,7 +14,7 @@ from evo.express import ByPath
 from evo.genome import expand
 from evo.noise import Frozen, Gaussian, LowRank
 from evo.runtime import Runtime
-from evo.shaping import centered_ranks, group_mean, group_z_score, z_score
+from evo.shaping import SHAPINGS, centered_ranks, group_mean, group_z_score, z_score
 from evo.strategies.es import EGGROLL, ES, OpenAIES, changed, ties
 from evo.task import Evaluation
 
@@ -143,7 +143,7 @@ def test_joined_leaves_come_apart_again():
 
 @pytest.mark.parametrize("name", ["adam", "lamb"])  # entry by entry, so with small leaves joined; leaf by leaf
 def test_steps_are_those_of_optax_on_the_leaves(name):
-    strategy = ES(population=8, optimizer=name, lr=0.1)
+    strategy = ES(population=8, optimizer=name, lr=0.1, noise=LowRank(law="normal"))  # signs may cancel to about 0
     state = strategy.init(jax.random.key(0), PARAMS)
     genome, evaluation = scored(strategy, state)
     weights = centered_ranks(evaluation.fitness)
@@ -175,6 +175,13 @@ def test_the_two_published_names():
     assert OpenAIES().noise == Gaussian()
 
 
+@pytest.mark.parametrize("shaping", SHAPINGS)
+@pytest.mark.parametrize("n", [8, 64, 100, 300])
+def test_a_generation_of_equals_moves_nothing(shaping, n):
+    for value in (0.1, -1234.567, np.nan):
+        assert not jax.jit(SHAPINGS[shaping], static_argnums=1)(jnp.full(n, value, jnp.float32), 4).any()
+
+
 BAD = [
     (dict(population=7), "`population` must be even; got 7. Use 8, or `pairs: false`"),
     (dict(population=1), "`population` must be at least 2; got 1"),
@@ -183,6 +190,7 @@ BAD = [
     (dict(optimizer_options={"beta": 1.0}), "`optimizer_options`: .*beta"),
     (dict(group=4), "`group` is for the group shapings"),
     (dict(shaping="group_mean", group=3), "divides the population of 256; got 3"),
+    (dict(population=6, shaping="group_mean", group=3), "`group` holds whole pairs, so it is even; got 3"),
 ]
 
 

@@ -13,7 +13,7 @@ from leaves import MATRIX, MEMBERS, both, draw, first, lazy
 from numpy.testing import assert_allclose
 
 from evo.axes import split_axes
-from evo.lazy import call
+from evo.lazy import Lazy, call, report
 
 STACK = (1,), (2,)
 NONE = (), ()
@@ -155,6 +155,14 @@ USES = {
     "columns scaled": ((D, O), MATRIX, None, lambda w, x: x @ (w / (1 + x[:1, :O] ** 2))),
     "negative": ((D, O), MATRIX, None, lambda w, x: x @ -w),
     "moved": ((D, O), MATRIX, None, lambda w, x: x @ (1.5 - w)),
+    "symmetric": ((D, D), MATRIX, None, lambda w, x: x @ (w + w.T)),
+    "beside its transpose": ((D, D), MATRIX, "concatenate", lambda w, x: x @ w @ jnp.concatenate([w, w.T], 1)),
+    "by columns": ((D, D), MATRIX, None, lambda w, x: x @ w.reshape(D, D, order="F")),
+    "by columns, in heads": ((D, D), ((1,), (0,)), None, lambda w, x: x @ w.T @ w.reshape(D, 2, 4, order="F")[:, 1]),
+    "edges repeated": ((D, O), MATRIX, None, lambda w, x: x @ jnp.pad(w, ((0, 0), (1, 2)), mode="edge")),
+    "padded with its own": ((D, O), MATRIX, None, lambda w, x: x @ jnp.pad(w, 2, constant_values=w[0, 0])[2:-2]),
+    "no rows": ((D, O), MATRIX, None, lambda w, x: ((x[:0] @ w).sum(0), x[:, :0] @ w[:0])),
+    "no columns": ((D, O), MATRIX, None, lambda w, x: sum((x @ part).sum(1) for part in jnp.split(w, [0, O], 1))),
     "frozen part": ((D, O), NONE, None, lambda w, x: x @ (draw(D, O) + 2.0 * w)),
     "sum of parts": ((D, 12), MATRIX, None, lambda w, x: x @ (w[:, :6] - w[:, 6:])),
     "beside itself": ((D, 12), MATRIX, None, lambda w, x: x @ jnp.concatenate([w, w[:, 3:], 2 * w], 1)),
@@ -222,6 +230,18 @@ USES = {
     "weight norm": ((D, O), MATRIX, "mul|square", lambda w, x: x @ (w / jnp.linalg.norm(w, axis=0, keepdims=True))),
     "flattened": ((D, O), NONE, "reshape", lambda w, x: x @ w.ravel()[:40].reshape(D, 5)),
     "maximum": ((D, O), NONE, "reduce_max", lambda w, x: w.max() * x),
+    "repeated, then joined": (
+        (D, O),
+        NONE,
+        "concatenate",
+        lambda w, x: x @ jnp.concatenate([jnp.broadcast_to(w, (2, D, O)), jnp.ones((1, D, O))]),
+    ),
+    "repeated, out of bounds": (
+        (D, O),
+        MATRIX,
+        "gather",
+        lambda w, x: x @ jnp.broadcast_to(w, (3, D, O)).at[TOKENS].get(mode="fill", fill_value=2.0),
+    ),
     "product of its own": ((D, O), MATRIX, "dot_general", lambda w, x: x @ w @ w.T @ (w @ w.T)),
     "both in one loop": (
         (D, D),
@@ -255,6 +275,34 @@ def test_use_equals_its_dense_twin(name):
     else:
         with pytest.raises(ValueError, match=f"made dense: ({reason})"):
             jax.eval_shape(lambda w, x: call(use, w, x, strict=True), member, x[0])
+
+
+def test_a_choice_of_its_own_gives_no_member_a_copy():
+    def own(w, x):
+        return lax.switch(x[0].astype(int) % 3, [lambda w: x @ w, lambda w: x @ w.T, lambda w: x], w)
+
+    n, size = 32, 256
+    w = lazy((size, size), *MATRIX)
+    thin = Lazy(w.base, *(jnp.tile(w[i][:1], (n, 1, 1, 1)) for i in (1, 2)), jnp.ones(n))
+    program = jax.jit(jax.vmap(partial(call, own), (Lazy(None, 0, 0, 0), 0)))
+    compiled = program.lower(thin, jnp.arange(n * size, dtype=jnp.float32).reshape(n, size)).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < size * size * 4
+
+
+@pytest.mark.parametrize(
+    ("use", "verdict"),
+    [
+        (lambda p, x: (x @ p["w"]) * p["gain"], "kept lazy"),
+        (lambda p, x: x @ (p["w"] * p["gain"]), "made dense: mul with a leaf's own noise (test_lazy.py:"),
+        (
+            lambda p, x: x @ (p["w"] / jnp.exp(p["gain"])[None]),
+            "made dense: div with a leaf's own noise (test_lazy.py:",
+        ),
+    ],
+)
+def test_a_matrix_that_is_every_members_own_is_reported(use, verdict):
+    params = {"gain": jnp.ones(O), "w": jnp.zeros((D, O))}
+    assert report(use, params, jnp.ones((T, D))).rows[1].verdict.startswith(verdict)
 
 
 # --- random programs --------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from evo.envs.projection import Projection
 from evo.experiment import dump, load
 from evo.express import express_dense
 from evo.genome import expand, member
-from evo.noise import LowRank
+from evo.noise import Frozen, LowRank
 from evo.runtime import Runtime
 from evo.strategies.emitters.climb import Climb
 from evo.strategies.emitters.cma import CMA
@@ -231,6 +231,11 @@ def test_low_rank_climbers_are_never_whole_networks():
         (lambda: QD(GRID, (IsoLine(),), active=2), "from 1 to the 1 emitters"),
         (lambda: QD(GRID, (IsoLine(8), IsoLine(9)), active=1), r"these have \[8, 9\]"),
         (lambda: CMA(2, 1), "a `batch` of at least 2"),
+        (
+            lambda: QD(GRID, (CMA(),)).init(jax.random.key(0), {"n": jnp.arange(3), "w": jnp.ones(2)}),
+            "searches all parameters, as floats; 'n'",
+        ),
+        (lambda: QD(GRID, (CMA(),), noise=Frozen()).init(jax.random.key(0), {"w": jnp.ones(3)}), "'w' is frozen"),
         (lambda: Climb(2, 7), "even `batch`"),
         (lambda: Conditioned(2, 7), "even `batch`"),
         (lambda: Conditioned(length=0.0), "above 0; got 2, 0.02 and 0.0"),

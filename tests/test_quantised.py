@@ -129,6 +129,14 @@ def test_a_gptq_folder(offset, tmp_path):
             load(tmp_path / "q")
 
 
+def test_no_step_of_qzo_is_lost_to_half_precision():
+    qzo = QZO(2, lr=1e-5, noise=ByPath((("gain", Gaussian()),), Frozen()))
+    state = qzo.init(KEY, {"gain": jnp.ones(64, jnp.bfloat16), "free": jnp.ones(3, jnp.bfloat16)})
+    after, _ = qzo.tell(Runtime(), state, qzo.ask(KEY, state)[0], Evaluation(jnp.array([1.0, 0.0])))
+    assert (after.center["gain"] != 1).all()  # half of what bfloat16 tells apart is 2^-8
+    assert [x.dtype for x in jax.tree.leaves(qzo.solution(after))] == [jnp.bfloat16] * 2
+
+
 def test_a_step_of_qzo_by_hand():
     """d = (f+ - f-) / 2 epsilon, clipped; s <- max(s + lr mean(d z), floor); codes and a pair with NaN don't move."""
     qzo = QZO(6, epsilon=0.1, lr=0.01, clip=2.0, floor=0.5)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,3 +190,67 @@ def test_folders_that_are_not_ours_are_refused(whole, tmp_path):
         evo.run(task, None, STRATEGY)
     with pytest.raises(ValueError, match="`strategy` needs init, ask, bases, tell and solution"):
         evo.run(task, PARAMS, "es")
+
+
+def test_a_run_that_is_there_goes_on_with_its_own_settings(whole, tmp_path):
+    for other, said in ((dict(seed=4), "seed: 4 here, 3 there"), (dict(strategy=ES(8, 0.2)), "sigma: 0.2 here")):
+        with pytest.raises(ValueError, match=f"holds another run: .*{said}"):
+            evo.run(**(dict(task=task, params=PARAMS, strategy=STRATEGY, generations=13, seed=3, out=whole[1]) | other))
+    for generations in (2, 4):
+        evo.run(task, PARAMS, STRATEGY, generations=generations, out=tmp_path / "r")
+    assert "generations: 4" in (tmp_path / "r" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("left", [["config.yaml"], ["config.yaml", "leaves.json", "versions.json", "fitness"]])
+def test_killed_as_it_began_it_begins_anew(whole, left, tmp_path):
+    result, out = whole
+    for name in left:
+        copy = shutil.copytree if (out / name).is_dir() else shutil.copy
+        copy(out / name, tmp_path / name)
+    if "fitness" in left:
+        (tmp_path / "fitness" / "fitness.bin").unlink()
+    same(evo.run(task, PARAMS, STRATEGY, generations=12, seed=3, out=tmp_path).solution, result.solution)
+
+
+def test_no_row_of_metrics_has_a_number_that_json_has_not(tmp_path):
+    unlucky = lambda params, key: jnp.where(jax.random.uniform(key) < 0.5, jnp.nan, task(params, key))  # noqa: E731
+    evo.run(unlucky, PARAMS, STRATEGY, generations=1, out=tmp_path / "r", eval_every=1)
+    assert json.loads((tmp_path / "r" / "metrics.jsonl").read_text(), parse_constant=pytest.fail)["eval_mean"] is None
+
+
+class Drifts:
+    def init(self, key):
+        return PARAMS, {"n": jnp.int32(0)}
+
+    def evaluate(self, params, state, key):
+        return params["w"].sum()
+
+    def absorb(self, state, aux):
+        return {"n": jnp.float32(1)}
+
+
+class Bare:
+    init, evaluate = Drifts.init, Drifts.evaluate
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (dict(task=lambda params, key: None), "one fitness for one member, a number, .* got NoneType"),
+        (dict(task=lambda params, key: {"f": 1.0}), "got dict"),
+        (dict(strategy=ES), r"such as ES\(\); got the class itself"),
+        (dict(task=Bare(), params=None), "has init, evaluate and absorb .* no absorb"),
+        (dict(task=Drifts(), params=None), "`absorb` returns a state like the one it gets"),
+        (dict(params={}), "nothing to search for"),
+        (dict(params={"w": jnp.zeros(3, bool)}), "nothing to search for"),
+        (dict(params={"w": jnp.ones(3), "k": jax.random.key(0)}), "'k' is a PRNG key"),
+        (dict(eval_every=-1), "`eval_every` is a whole number, at least 0; got -1"),
+        (dict(eval_episodes=0), "`eval_episodes` is a whole number, at least 1; got 0"),
+        (dict(chunk=2.5), "`chunk` is a whole number, at least 1; got 2.5"),
+        (dict(generations=0), "`generations` is a whole number, at least 1; got 0"),
+        (dict(out=__file__ + "/r"), "can't make the run folder"),
+    ],
+)
+def test_mistakes_are_told(given, said):
+    with pytest.raises(ValueError, match=said):
+        evo.run(**(dict(task=task, params=PARAMS, strategy=STRATEGY, generations=1) | given))

@@ -57,6 +57,8 @@ def slow_unstructured(cells, elites, fitness, place):
         near = [j for j, (_, d) in enumerate(before) if square(d, place[i]) < limit]
         if len(near) > 1 or (near and before[near[0]][0] >= fitness[i]):
             continue
+        if not near and len(before) == cells.cells:
+            continue
         if all(square(place[i], place[k]) >= limit for k, _ in entered):
             entered.append((i, near[0] if near else None))
     taken = set()

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from evo.ascent import cast, masters
 from evo.elites import novelty, sample
 from evo.emitter import Stage
 from evo.genome import Genome, around, part
@@ -20,6 +21,7 @@ class State(NamedTuple):
     """Where each centre stands in its climb."""
 
     age: Int[Array, "b"]  # steps since it left the archive
+    center: Any  # float32 masters of the rows
     mean: Any  # Adam's two moments of the slope, shaped like the centres
     square: Any
 
@@ -65,7 +67,7 @@ class Climb:
         rows = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.centers, *jnp.shape(x))), params)
         age = jnp.arange(self.centers) * self.steps // self.centers
         zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), rows)
-        return State(age, zeros, zeros), rows
+        return State(age, masters(rows), zeros, zeros), rows
 
     def ask(self, key, state, archive, own):
         parents = own + jnp.arange(self.centers)  # a centre's perturbations share its matrices
@@ -80,13 +82,15 @@ class Climb:
         mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state.mean, found)
         square = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, state.square, found)
         step = partial(self._step, age.astype(jnp.float32))
-        rows = jax.tree.map(lambda x, m, v: x + step(m, v).astype(x.dtype), rows, mean, square)
+        center = jax.tree.map(lambda x, m, v: x + step(m, v).astype(x.dtype), state.center, mean, square)
         done = age >= self.steps
         start = sample(key, archive, self.centers)
         leaves = done & ~jnp.isneginf(archive.fitness).all()
-        rows = jax.tree.map(lambda x, row: jnp.where(_over(leaves, row), x[start], row), archive.rows, rows)
+        begun = jax.tree.map(lambda x, row: x[start].astype(row.dtype), archive.rows, center)
+        center = jax.tree.map(lambda x, row: jnp.where(_over(leaves, row), x, row), begun, center)
         blank = lambda x: jnp.where(_over(done, x), 0.0, x)  # noqa: E731
-        return State(jnp.where(done, 0, age), jax.tree.map(blank, mean), jax.tree.map(blank, square)), rows
+        moments = (jax.tree.map(blank, x) for x in (mean, square))
+        return State(jnp.where(done, 0, age), center, *moments), cast(center, rows)
 
     def _step(self, age: Float[Array, "b"], mean: Array, square: Array) -> Array:
         """Adam's step (Kingma & Ba 2015, Alg. 1) after `age` slopes."""
@@ -98,7 +102,8 @@ class Climb:
             return offspring.fitness
         if self.aim == "improvement":
             return offspring.inserted.improvement
-        return novelty(archive, offspring.descriptor, self.nearest)
+        far = novelty(archive, offspring.descriptor, self.nearest, offspring.inserted.status > 0)
+        return jnp.where(jnp.isfinite(offspring.fitness), far, -jnp.inf)
 
 
 def slopes(stage: Stage, rows: Any, genome: Genome, weight: Float[Array, "b p"]) -> Any:

@@ -11,8 +11,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from evo.archive import Inserted
+from evo.ascent import floating
 from evo.elites import sample
+from evo.express import plan
 from evo.genome import dense_rows
+from evo.noise import Frozen
 from evo.random import draw, split
 
 LEAST = 1e-11  # a distribution whose largest deviation is below this has ended
@@ -68,6 +71,16 @@ class CMA:
     @property
     def spare(self) -> int:
         return self.population
+
+    def check(self, params, noise):
+        """Raise where a leaf isn't to be searched: a CMA-ES moves all the numbers that it is given."""
+        for leaf, x in zip(plan(noise, params).of(params), jax.tree.leaves(params), strict=True):
+            if isinstance(leaf.noise, Frozen) or not floating(x):
+                what = "is frozen" if isinstance(leaf.noise, Frozen) else f"holds {jnp.result_type(x)}"
+                raise ValueError(
+                    f"CMA searches all parameters, as floats; {leaf.path!r} {what}. Leave it out of the parameters, "
+                    "or use another emitter such as `iso_line`."
+                )
 
     def init(self, key, params):
         flat, shape = ravel_pytree(params)

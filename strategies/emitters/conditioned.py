@@ -111,7 +111,7 @@ class Conditioned:
         with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes on purpose
             updates, ascent = optax.adam(self.lr).update(jax.tree.map(jnp.negative, uphill), state.optimizer)
         policy = optax.apply_updates(state.policy, updates)
-        asked = normalised(stage.cells, archive.descriptor[sample(key, archive, self.targets)])
+        asked = jnp.clip(normalised(stage.cells, archive.descriptor[sample(key, archive, self.targets)]), -1, 1)
         asked = jnp.where(jnp.isneginf(archive.fitness).all(), 0.0, asked)
         return State(policy, ascent, asked), folded(policy, asked)
 
