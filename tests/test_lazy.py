@@ -292,8 +292,8 @@ def test_a_choice_of_its_own_gives_no_member_a_copy():
 @pytest.mark.parametrize(
     ("use", "verdict"),
     [
-        (lambda p, x: (x @ p["w"]) * p["gain"], "kept lazy"),
-        (lambda p, x: x @ (p["w"] * p["gain"]), "made dense: mul with a leaf's own noise (test_lazy.py:"),
+        (lambda p, x: (x @ p["w"]) * p["gain"][None], "kept lazy"),
+        (lambda p, x: x @ (p["w"] * p["gain"][None]), "made dense: mul with a leaf's own noise (test_lazy.py:"),
         (
             lambda p, x: x @ (p["w"] / jnp.exp(p["gain"])[None]),
             "made dense: div with a leaf's own noise (test_lazy.py:",
