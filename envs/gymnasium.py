@@ -71,6 +71,13 @@ class Gymnasium:
 
     def __post_init__(self):
         object.__setattr__(self, "options", tuple(sorted(dict(self.options).items())))
+        try:
+            hash(self.options)
+        except TypeError:
+            raise ValueError(
+                f"`options` are numbers, words and tuples by name; got {dict(self.options)}. Nested ones go into an "
+                "environment of your own (docs/host.md)."
+            ) from None
         if self.env.startswith("ALE/") and self.atari is None:
             object.__setattr__(self, "atari", Atari())
         self._check()

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from evo.archive import SLICE, Archive, running_count
-from evo.records import write_whole
+from evo.records import read_json, write_whole
 
 Rows = Shaped[np.ndarray, "r"]  # fields as in `kind`
 
@@ -96,7 +96,7 @@ class Arrivals:
         """
         if not ((self.path / "arrivals.json").exists() and (self.path / "arrivals.bin").exists()):
             return np.zeros(0, kind(0, 0))
-        sizes = json.loads((self.path / "arrivals.json").read_text())
+        sizes = read_json(self.path / "arrivals.json")
         row = kind(sizes["descriptors"], sizes["parents"])
         with (self.path / "arrivals.bin").open("rb") as file:
             file.seek(first * row.itemsize)

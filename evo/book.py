@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,12 @@ def bound(path: Path, resume: bool, keep: int, every: int, pack: Callable[[Momen
     if there and not resume:
         raise ValueError(f"{path} already holds a run. Choose another `out`, or resume it.")
     folder.make()
+    held = folder.hold()
+    there = folder.exists()
     checkpoints = folder.checkpoints(keep)
     if there and not checkpoints.generations() and len(folder.rows()) <= every:
         there = False  # killed before its first checkpoint was written: it begins anew, to the same end
-    return Book(folder, checkpoints, every, there, pack)
+    return Book(folder, checkpoints, every, there, pack, held)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,16 @@ class Book:
     every: int
     there: bool  # a run is there to go on with
     pack: Callable[[Moment], Moment]  # what a checkpoint keeps of a moment
+    held: int | None = None  # keeps other processes out
+
+    def release(self, failed: bool = False):
+        """Let others run in the folder. A run that failed before it had a row takes back what it began."""
+        if failed and not self.there and not self.folder.rows():
+            self.checkpoints.finish()
+            self.checkpoints.close()
+            self.folder.unmake()
+        if self.held is not None:
+            os.close(self.held)
 
     def open(self, moment: Moment, config: str, engine: Engine, params: Params) -> tuple[Moment, list[dict[str, Any]]]:
         """Begin the folder, or go on from its last whole checkpoint: where the run stands, and its rows so far."""
@@ -112,17 +125,26 @@ class Book:
         return generation, packed._replace(state=engine.unpack(packed.state))
 
     def _same(self, config: str):
-        """Raise unless the run that is there is of this strategy and seed; write down how long it is to be now."""
+        """Raise unless the run there is of this task, strategy and seed; write down how long it is to be now."""
         mine, theirs = (parse(text, "config.yaml") or {} for text in (config, self.folder.config()))
-        ours, other = ({name: raw.get(name) for name in ("strategy", "seed", "fuse")} for raw in (mine, theirs))
+        mine["task"], theirs["task"] = (_known(raw.get("task")) for raw in (mine, theirs))
+        fixed = ("task", "strategy", "seed", "fuse")
+        ours, other = ({name: raw.get(name) for name in fixed} for raw in (mine, theirs))
         found = difference(ours, other)
         if found:
             raise ValueError(f"{self.folder.path} holds another run: {found}. Choose another `out`, or set it back.")
         if mine.get("generations", 0) > theirs.get("generations", 0):
-            self.folder.configure(render({**theirs, "generations": mine["generations"]}))
+            whole = parse(self.folder.config(), "config.yaml")
+            self.folder.configure(render({**whole, "generations": mine["generations"]}))
 
     def _resume(self, moment: Moment, engine: Engine) -> tuple[Moment, list[dict[str, Any]]]:
-        done = min(len(self.folder.rows()), len(self.folder.records))
+        rows, records, kept = len(self.folder.rows()), len(self.folder.records), self.checkpoints.generations()
+        done = min(rows, records)
+        if not done and max(kept, default=0) > 0:
+            lacking = "metrics.jsonl" if records else "fitness/" if rows else "metrics.jsonl and fitness/"
+            raise ValueError(
+                f"{self.folder.path} has checkpoints and no {lacking}; put it back, or choose another `out`."
+            )
         generation, moment = self.latest(done, moment, engine)
         self.checkpoints.cut(generation)
         self.folder.cut(generation)
@@ -134,6 +156,9 @@ class Blank:
     """The book of a run without a folder: nothing is written down."""
 
     every: int = 0  # never
+
+    def release(self, failed: bool = False):
+        pass
 
     def open(self, moment: Moment, config: str, engine: Engine, params: Params) -> tuple[Moment, list[dict[str, Any]]]:
         return moment, []
@@ -161,6 +186,13 @@ class Blank:
 
     def where(self, generation: int) -> str:
         return "check the task's arithmetic, or lower `sigma`."
+
+
+def _known(task: Any) -> Any:
+    """What of a task's description is the same wherever its file is imported from: without a function's module."""
+    if isinstance(task, dict) and isinstance(task.get("python"), str):
+        return {"python": task["python"].rpartition(":")[2]}
+    return task
 
 
 def tell(generation: int, lost: list[Lost]):

@@ -10,6 +10,7 @@ import numpy as np
 
 from evo.ascent import floating, live
 from evo.leaf import is_whole, path_of
+from evo.noise import Frozen
 from evo.strategy import Strategy
 from evo.task import Params
 
@@ -41,6 +42,8 @@ def check_numbers(least: dict[str, int], **given: int | None):
     for name, value in given.items():
         if value is not None and (not isinstance(value, int | np.integer) or value < least[name]):
             raise ValueError(f"`{name}` is a whole number, at least {least[name]}; got {value!r}.")
+        if name == "seed" and value is not None and value >= 2**32:
+            raise ValueError(f"`seed` is a number below 2**32; got {value}.")
 
 
 def check_params(params: Params, strategy: Any):
@@ -48,7 +51,7 @@ def check_params(params: Params, strategy: Any):
     for path, x in jax.tree_util.tree_leaves_with_path(params):
         if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
             raise ValueError(f"{path_of(path)!r} is a PRNG key, which is no parameter; leave it out of `params`.")
-    if hasattr(strategy, "noise"):
+    if hasattr(strategy, "noise") and not isinstance(strategy.noise, Frozen):  # evosax draws its own
         own = live(strategy.noise, params).values()
         if not any(floating(x) or is_whole(x) for x in own):
             raise ValueError("There is nothing to search for: no leaf of `params` holds floats that noise acts on.")

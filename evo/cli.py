@@ -54,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+        mistaken = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | FileExistsError)
+        where = f": {error.filename}" if error.filename else ""
+        return fail(f"{error.strerror or error}{where}", 2 if mistaken else 1)
     except Exception as error:
         if not ours(error):
             traceback.print_exc()

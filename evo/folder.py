@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,7 +25,7 @@ from evo.arrivals import Arrivals
 from evo.checkpoint import Checkpoints, flatten
 from evo.express import Leaf, Plan
 from evo.noise import Noise
-from evo.records import Records, write_whole
+from evo.records import Records, read_json, write_whole
 from evo.registry import NOISES, resolve
 
 PACKAGES = (
@@ -76,12 +78,36 @@ class Folder:
 
     def make(self):
         """The folder itself. Raises where it can't be made."""
+        if "[" in str(self.path.absolute()):  # Orbax takes it for a pattern, and reads no checkpoint back
+            raise ValueError(f"a run folder's path can't have a [ in it; got {self.path}. Choose another `out`.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(
                 f"can't make the run folder {self.path}: {error.strerror}. Choose another `out`."
             ) from None
+
+    def hold(self) -> int | None:
+        """Keep other processes from running in this folder, until what is returned is closed. Raises if one does."""
+        try:
+            import fcntl
+        except ImportError:  # not on Windows
+            return None
+        held = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            raise ValueError(f"another process is running in {self.path}. Choose another `out`, or wait.") from None
+        except OSError:  # a file system without locks
+            pass
+        return held
+
+    def unmake(self):
+        """Take back what `begin` wrote."""
+        for name in sorted(BEGUN | {"versions.json", "fitness"}):
+            file = self.path / name
+            shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
 
     def configure(self, config: str):
         """Write config.yaml, whole or not at all."""
@@ -92,14 +118,14 @@ class Folder:
 
     def plan(self) -> Plan | None:
         """How noise acted on every leaf; None for a strategy without noise."""
-        rows = json.loads((self.path / "leaves.json").read_text())
+        rows = read_json(self.path / "leaves.json")
         if any(row["noise"] is None for row in rows):
             return None
         return Plan(tuple(Leaf(r["path"], _noise(r["noise"]), tuple(r["rows"]), tuple(r["cols"])) for r in rows))
 
     def template(self) -> Any:
         """Shapes and dtypes of the parameters as nested dicts by path."""
-        rows = json.loads((self.path / "leaves.json").read_text())
+        rows = read_json(self.path / "leaves.json")
         return nest({r["path"]: jax.ShapeDtypeStruct(r["shape"], jnp.dtype(r["dtype"])) for r in rows})
 
     def log(self, row: Mapping[str, Any], name: str = "metrics.jsonl"):
@@ -111,7 +137,10 @@ class Folder:
         """The lines of metrics.jsonl, or of another such file, that are whole."""
         file = self.path / name
         lines = file.read_text().split("\n")[:-1] if file.exists() else []
-        return [json.loads(line) for line in lines]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged: a line isn't JSON ({error}).") from None
 
     def cut(self, generations: int):
         """Forget everything from generation `generations` on."""

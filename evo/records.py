@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class Records:
 
     def _index(self) -> dict:
         file = self.path / "index.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return read_json(file) if file.exists() else {}
 
     def _all(self, name: str) -> np.ndarray:
         entry = self._index()[name]
@@ -64,6 +65,14 @@ class Records:
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         count = file.stat().st_size // size if size and file.exists() else 0
         return np.memmap(file, dtype, "r", shape=(count, *shape)) if count else np.zeros((0, *shape), dtype)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises ValueError with its name where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from None
 
 
 def write_whole(path: Path, content: bytes):

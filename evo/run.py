@@ -84,21 +84,27 @@ def run(
         task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk, fuse=fuse
     )
     book = Blank() if out is None else bound(Path(out), resume, keep, checkpoint_every, engine.pack)
-    moment, rows = book.open(moment, text, engine, params)
-    stopped = False
+    stopped, failed = False, False
     steps: Callable = search if fuse == 1 else partial(search_fused, fuse=fuse)
-    with closing(engine):
-        for reached, new in steps(engine, moment, rows, generations, book, eval_every, eval_episodes):
-            moment = reached
-            rows += new
-            if on_generation is not None:
-                for row in new:
-                    on_generation(row)
-            if stop is not None and stop():
-                stopped = len(rows) < generations
-                break
-    solution = engine.strategy.solution(moment.state)
-    book.close(len(rows), moment, solution)
+    try:
+        moment, rows = book.open(moment, text, engine, params)
+        with closing(engine):
+            for reached, new in steps(engine, moment, rows, generations, book, eval_every, eval_episodes):
+                moment = reached
+                rows += new
+                if on_generation is not None:
+                    for row in new:
+                        on_generation(row)
+                if stop is not None and stop():
+                    stopped = len(rows) < generations
+                    break
+        solution = engine.strategy.solution(moment.state)
+        book.close(len(rows), moment, solution)
+    except ValueError:
+        failed = True
+        raise
+    finally:
+        book.release(failed)
     return Result(solution, moment.state, moment.task_state, columns(rows), stopped)
 
 

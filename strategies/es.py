@@ -17,6 +17,7 @@ from evo.express import ByPath, Plan
 from evo.genome import Genome, around
 from evo.leaf import path_of
 from evo.noise import Gaussian, LowRank, Noise
+from evo.registry import nearest
 from evo.schedule import Schedule, at
 from evo.shaping import SHAPINGS
 from evo.task import Params
@@ -68,6 +69,10 @@ class ES:
             )
         if isinstance(self.sigma, float | int) and not self.sigma > 0:
             raise ValueError(f"`sigma` must be above 0; got {self.sigma}.")
+        if self.shaping not in SHAPINGS:
+            raise ValueError(f"unknown shaping {self.shaping!r}; {nearest(self.shaping, SHAPINGS)}")
+        if isinstance(self.noise, str):
+            raise ValueError(f"`noise` is an object such as LowRank() or Gaussian(); got {self.noise!r}.")
         if self.group and not self.shaping.startswith("group"):
             raise ValueError(f"`group` is for the group shapings; with `shaping: {self.shaping}` leave it out.")
         if self.shaping.startswith("group") and (self.group < 2 or self.population % self.group):

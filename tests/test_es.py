@@ -187,6 +187,8 @@ BAD = [
     (dict(population=1), "`population` must be at least 2; got 1"),
     (dict(sigma=0.0), "`sigma` must be above 0; got 0.0"),
     (dict(optimizer="adamm"), "got 'adamm'"),
+    (dict(shaping="ranks"), "unknown shaping 'ranks'; .*centered_ranks"),
+    (dict(noise="gaussian"), "`noise` is an object .* got 'gaussian'"),
     (dict(optimizer_options={"beta": 1.0}), "`optimizer_options`: .*beta"),
     (dict(group=4), "`group` is for the group shapings"),
     (dict(shaping="group_mean", group=3), "divides the population of 256; got 3"),

@@ -16,7 +16,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import evo
+from evo.archive import Grid
+from evo.strategies.emitters.iso_line import IsoLine
 from evo.strategies.es import ES
+from evo.strategies.qd import QD
 from evo.task import Evaluation
 
 PARAMS = {"w": jnp.linspace(-1, 1, 12).reshape(4, 3), "b": jnp.zeros(3)}
@@ -249,8 +252,43 @@ class Bare:
         (dict(chunk=2.5), "`chunk` is a whole number, at least 1; got 2.5"),
         (dict(generations=0), "`generations` is a whole number, at least 1; got 0"),
         (dict(out=__file__ + "/r"), "can't make the run folder"),
+        (dict(out="a[b]"), r"can't have a \[ in it"),
+        (dict(seed=2**32), r"below 2\*\*32"),
     ],
 )
 def test_mistakes_are_told(given, said):
     with pytest.raises(ValueError, match=said):
         evo.run(**(dict(task=task, params=PARAMS, strategy=STRATEGY, generations=1) | given))
+
+
+def test_one_process_at_a_time_runs_in_a_folder(whole):
+    held = evo.open(whole[1], task=task).folder.hold()
+    script = SCRIPT.format(tests=str(Path(__file__).parent), out=str(whole[1]))
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True
+    )
+    os.close(held)
+    assert b"another process is running in" in ended.stderr
+
+
+def test_files_that_are_gone_are_told_and_nothing_is_cut(whole, tmp_path):
+    shutil.copytree(whole[1], tmp_path / "r")
+    resumed = lambda: evo.run(task, PARAMS, STRATEGY, generations=13, seed=3, out=tmp_path / "r")  # noqa: E731
+    kept = sorted(file.name for file in (tmp_path / "r" / "checkpoints").iterdir())
+    (tmp_path / "r" / "metrics.jsonl").rename(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match=r"has checkpoints and no metrics\.jsonl; put it back"):
+        resumed()
+    (tmp_path / "r" / "metrics.jsonl").write_text('{"gen\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged"):
+        resumed()
+    shutil.copy(tmp_path / "metrics.jsonl", tmp_path / "r")
+    shutil.rmtree(tmp_path / "r" / "fitness")
+    with pytest.raises(ValueError, match="has checkpoints and no fitness/; put it back"):
+        resumed()
+    assert sorted(file.name for file in (tmp_path / "r" / "checkpoints").iterdir()) == kept
+
+
+def test_a_run_that_could_not_begin_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="Quality diversity needs a descriptor"):
+        evo.run(task, PARAMS, QD(Grid((4,)), (IsoLine(8),)), generations=1, out=tmp_path / "r")
+    assert not list((tmp_path / "r").iterdir())

@@ -55,6 +55,10 @@ class Archive:
             raise ValueError(f"--replays: wanted at least 0, got {self.replays}.")
         runs = [opened(path) for path in self.runs]
         shown = [exhibit(run) for run in runs]
+        if len(shown) == 2:
+            from evo.view.archive import alike as comparable
+
+            comparable(shown[0].data, shown[1].data)
         cells = alike(shown, self.cell, STILL if self.replays is None else self.replays)
         shown = [
             followed(run, one, cells, self.episodes, len(self.cell), self.replays)
@@ -72,7 +76,7 @@ class Archive:
             drawn.append(looked(runs[0], out / "archive-corrected.png"))
         for path in [*drawn, page(shown, out / "archive.html")]:
             size = f"  ({path.stat().st_size / 1e6:.1f} MB)" if path.suffix == ".html" else ""
-            console.print(f"{path}{size}", highlight=False, soft_wrap=True)
+            console.print(f"{path}{size}", highlight=False, soft_wrap=True, markup=False)
         return 0
 
 

@@ -46,7 +46,7 @@ class Eval:
         archive = hasattr(run.strategy, "archive")
         episodes = self.episodes or (512 if archive else 128)
         said = estimate(judge(run, episodes))
-        console.print(f"solution  {shown(said)}  ({episodes} episodes)", highlight=False, soft_wrap=True)
+        console.print(f"solution  {shown(said)}  ({episodes} episodes)", highlight=False, soft_wrap=True, markup=False)
         if said.invalid:
             console.print(f"          {said.invalid} episodes were not finite and don't count", highlight=False)
         console.print(*references(run.task), sep="", end="", highlight=False)

@@ -76,7 +76,10 @@ class Export:
     """Write the archive's elites, or the solution where there is no archive, for other programs."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
-    out: Annotated[Positional[Path], arg(metavar="OUT", help="A file that ends in .safetensors, .npz or .csv.")]
+    out: Annotated[
+        Positional[Path],
+        arg(metavar="OUT", help="A file that ends in .safetensors, .npz or .csv; in .chain with --encoding."),
+    ]
     parameters: Annotated[bool, arg(help="In a CSV of elites, a column for each of their parameters too.")] = False
     solution: Annotated[bool, arg(help="The solution, even where there is an archive.")] = False
     encoding: Annotated[

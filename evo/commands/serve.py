@@ -33,6 +33,8 @@ HERE = ("127.0.0.1", "localhost")
 def serve(paths: tuple[Path, ...], port: int, console: Console) -> int:
     """Serve until Ctrl-C; returns 0 then."""
     first_page(paths)  # tells now what can't be shown
+    if not 0 <= port < 2**16:
+        raise ValueError(f"--port: wanted 0 to 65535, got {port}.")
     try:
         server = ThreadingHTTPServer((HERE[0], port), handler(paths))
     except OSError as error:

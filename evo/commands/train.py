@@ -116,10 +116,10 @@ def finish(out: Path, result: Any, console: Console, task: Any = None):
     from evo.commands.look import draw_curves
 
     rows = len(result.metrics.get("best", ()))
-    console.print(f"run folder      {out}", highlight=False, soft_wrap=True)
+    console.print(f"run folder      {out}", highlight=False, soft_wrap=True, markup=False)
     if rows:
         picture = draw_curves([out], out / "curves.png", "generation")
-        console.print(f"learning curve  {picture}", highlight=False, soft_wrap=True)
+        console.print(f"learning curve  {picture}", highlight=False, soft_wrap=True, markup=False)
         console.print(f"best fitness    {result.metrics['best'].max() + 0.0:.6g}", highlight=False)  # no -0
         seen = result.metrics.get("eval_mean", np.zeros(0))
         if (fresh := seen[np.isfinite(seen)]).size:
