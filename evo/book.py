@@ -65,7 +65,8 @@ class Book:
         if self.there:
             self._same(config)
             return self._resume(moment, engine)
-        self.folder.cut(0)
+        if len(self.folder.records) or self.folder.rows():  # of a run that was killed before its first checkpoint
+            self.folder.cut(0)
         noise = getattr(engine.strategy, "noise", None)
         self.folder.begin(config, noise if isinstance(noise, Plan) else None, params)
         self.checkpoint(0, moment, force=True)

@@ -104,8 +104,8 @@ class Folder:
         return held
 
     def unmake(self):
-        """Take back what `begin` wrote."""
-        for name in sorted(BEGUN | {"versions.json", "fitness"}):
+        """Take back what a run writes until its first row."""
+        for name in (*sorted(BEGUN), "versions.json", "fitness", "metrics.jsonl", "lost.jsonl"):
             file = self.path / name
             shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
 
