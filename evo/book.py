@@ -33,11 +33,15 @@ def bound(path: Path, resume: bool, keep: int, every: int, pack: Callable[[Momen
         raise ValueError(f"{path} already holds a run. Choose another `out`, or resume it.")
     folder.make()
     held = folder.hold()
-    there = folder.exists()
-    checkpoints = folder.checkpoints(keep)
-    if there and not checkpoints.generations() and len(folder.rows()) <= every:
-        there = False  # killed before its first checkpoint was written: it begins anew, to the same end
-    return Book(folder, checkpoints, every, there, pack, held)
+    try:
+        there = folder.exists()
+        checkpoints = folder.checkpoints(keep)
+        if there and not checkpoints.generations() and len(folder.rows()) <= every:
+            there = False  # killed before its first checkpoint was written: it begins anew, to the same end
+        return Book(folder, checkpoints, every, there, pack, held)
+    except BaseException:
+        free(held)
+        raise
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,15 @@ class Book:
             self.checkpoints.finish()
             self.checkpoints.close()
             self.folder.unmake()
-        if self.held is not None:
-            os.close(self.held)
+        free(self.held)
 
     def open(self, moment: Moment, config: str, engine: Engine, params: Params) -> tuple[Moment, list[dict[str, Any]]]:
         """Begin the folder, or go on from its last whole checkpoint: where the run stands, and its rows so far."""
         if self.there:
             self._same(config)
             return self._resume(moment, engine)
-        if len(self.folder.records) or self.folder.rows():  # of a run that was killed before its first checkpoint
-            self.folder.cut(0)
+        if any((self.folder.path / name).exists() for name in ("fitness", "metrics.jsonl")):
+            self.folder.cut(0)  # of a run that was killed before its first checkpoint
         noise = getattr(engine.strategy, "noise", None)
         self.folder.begin(config, noise if isinstance(noise, Plan) else None, params)
         self.checkpoint(0, moment, force=True)
@@ -187,6 +190,12 @@ class Blank:
 
     def where(self, generation: int) -> str:
         return "check the task's arithmetic, or lower `sigma`."
+
+
+def free(held: int | None):
+    """Let go of a folder."""
+    if held is not None:
+        os.close(held)
 
 
 def _known(task: Any) -> Any:
