@@ -121,8 +121,9 @@ def from_file(cells: Cells, path: Path, like: Any, record: Any = None) -> Archiv
 
         found = load_file(path)
     elif path.suffix == ".npz":
-        with np.load(path) as file:
-            found = dict(file)
+        own = {f"params/{name}": x.dtype for name, x in flatten(like).items()}
+        with np.load(path) as file:  # which knows no bfloat16, but keeps its bytes
+            found = {name: x.view(own.get(name, x.dtype)) if x.dtype.kind == "V" else x for name, x in file.items()}
     elif path.suffix == ".csv":
         found = _table(path, len(cells.bounds), like, record)
     else:

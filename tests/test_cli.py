@@ -12,17 +12,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
 from safetensors.numpy import load_file
 
 import evo
+from evo.archive import Grid, empty, insert
 from evo.cli import main
 from evo.commands.judge import estimate
 from evo.commands.look import labels
+from evo.commands.rebuild import writer
 from evo.commands.train import misfits
-from evo.exchange import from_file, to_pandas
+from evo.exchange import arrays, from_file, to_pandas
 from evo.progress import clock, line, short
 from evo.watch import CURVES, sparkline, view
 
@@ -275,6 +278,17 @@ def test_export_writes_the_elites(arm, tmp_path):
         from_file(grid, tmp_path / "elites.txt", row)
     with pytest.raises(ValueError, match="has shape"):
         from_file(grid, tmp_path / "elites.npz", row[:-1])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_elites_in_half_precision_come_back(suffix, tmp_path):
+    grid, one = Grid((4,), ((0.0, 1.0),)), {"w": jnp.ones(3, jnp.bfloat16)}
+    rows = {"w": jnp.asarray([[1, 2, 3], [4, 5, 6]], jnp.bfloat16)}
+    archive, _ = insert(grid, empty(grid, one), jnp.ones(2), jnp.array([[0.1], [0.6]]), rows)
+    writer(tmp_path / f"a{suffix}", (suffix,))(tmp_path / f"a{suffix}", arrays(archive))
+    back = from_file(grid, tmp_path / f"a{suffix}", one)
+    assert back.rows["w"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(back.rows["w"], archive.rows["w"])
 
 
 def test_pictures_are_drawn(sphere, arm, tmp_path):
