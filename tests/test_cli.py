@@ -267,6 +267,7 @@ def test_export_writes_the_elites(arm, tmp_path):
     with pytest.raises(ValueError, match="no parameters to come back with"):
         from_file(grid, tmp_path / "elites.csv", row)
     assert main(["export", str(arm), str(tmp_path / "elites.csv"), "--parameters"]) == 0
+    assert main(["export", str(arm), str(tmp_path / "elites.npz"), "--parameters"]) == 2
     for suffix in (".npz", ".safetensors", ".csv"):
         back = from_file(grid, tmp_path / f"elites{suffix}", row, jax.tree.map(lambda x: x[0], archive.record))
         np.testing.assert_array_equal(back.fitness, archive.fitness)

@@ -96,6 +96,8 @@ class Export:
 
         if self.rebase is not None and not self.encoding:
             raise ValueError("--rebase is about chains; give --encoding with it.")
+        if self.parameters and (self.encoding or self.out.suffix != ".csv"):
+            raise ValueError("--parameters is about CSV; the other kinds of files always have them.")
         if self.encoding:
             from evo.commands.chain import export
 
@@ -106,12 +108,12 @@ class Export:
         run = opened(self.run)
         archive = hasattr(run.strategy, "archive") and not self.solution
         arrays = archived(run) if archive else flatten(run.solution())
-        if self.parameters and self.out.suffix == ".csv":
+        if self.parameters:
             write_csv(self.out, arrays, parameters=True)
         else:
             write(self.out, arrays)
         what = f"{len(arrays['cell'])} elites" if archive else f"{sum(x.size for x in arrays.values()):,} parameters"
-        console.print(f"{what} written to {self.out}", highlight=False, soft_wrap=True)
+        console.print(f"{what} written to {self.out}", highlight=False, soft_wrap=True, markup=False)
         return 0
 
 
