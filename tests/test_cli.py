@@ -170,7 +170,9 @@ def test_a_failed_run_is_exit_1(tmp_path, capsys):
 
 
 def test_a_users_own_error_keeps_its_traceback(tmp_path, capsys):
-    (tmp_path / "mine.py").write_text("init = lambda key: {}\ndef mine(params, key): raise ValueError('my own bug')\n")
+    (tmp_path / "mine.py").write_text(
+        "init = lambda key: {'w': 1.0}\ndef mine(params, key): raise ValueError('my own bug')\n"
+    )
     command = ["run", "sphere", "--task", f"{{kind: custom, fitness: '{tmp_path}/mine.py:mine'}}"]
     assert main([*command, "--out", str(tmp_path / "run")]) == 1
     said = capsys.readouterr().err

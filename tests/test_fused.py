@@ -113,5 +113,5 @@ def test_all_invalid_stops_at_its_generation(tmp_path):
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5), run.solution(), good.solution)
     with pytest.raises(evo.AllInvalid, match="check the task"):
         evo.run(bad, None, STRATEGIES["es"], generations=12, fuse=5)
-    with pytest.raises(ValueError, match="`fuse` is how many"):
+    with pytest.raises(ValueError, match="`fuse` is a whole number, at least 1; got 0"):
         evo.run(bad, None, STRATEGIES["es"], fuse=0)
