@@ -173,14 +173,11 @@ def compare(name: str, limit: tuple, programs: dict, rounds: int) -> list[Row]:
     times["limit"] = min(times["limit"], times.pop("other"), key=statistics.median)
     ratio = {p: statistics.median(a / b for a, b in zip(t, times["limit"], strict=True)) for p, t in times.items()}
     cost = {p: 1e3 * statistics.median(t) for p, t in times.items()}
-    rows = [Row(f"{name}: {p}", cost[p], milliseconds(), ratio[p], "shared inference") for p in times]
+    unit = milliseconds()
+    rows = [Row(f"{name}: {p}", cost[p], unit, ratio[p], "shared inference") for p in times]
     if {"update", "forward"} <= set(programs):
         pairs = zip(times["update"], times["forward"], strict=True)
-        rows.append(
-            Row(
-                f"{name}: update", cost["update"], milliseconds(), statistics.median(a / b for a, b in pairs), "forward"
-            )
-        )
+        rows.append(Row(f"{name}: update", cost["update"], unit, statistics.median(a / b for a, b in pairs), "forward"))
     return rows
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from evo.arrivals import Moves
 from evo.checkpoint import Checkpoints, flatten, unflatten
 from evo.engine import Engine, Moment
-from evo.experiment import difference, parse, render
+from evo.experiment import difference, parse, render, searched
 from evo.express import Plan
 from evo.folder import Folder
 from evo.host import Lost
@@ -55,9 +55,12 @@ class Book:
     pack: Callable[[Moment], Moment]  # what a checkpoint keeps of a moment
     held: int | None = None  # keeps other processes out
 
-    def release(self, failed: bool = False):
-        """Let others run in the folder. A run that failed before it had a row takes back what it began."""
-        if failed and not self.there and not self.folder.rows():
+    def __enter__(self) -> Book:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any):
+        """Let others run in the folder. A mistake that is told before there is a row takes back what was begun."""
+        if kind and issubclass(kind, ValueError) and not self.there and not self.folder.rows():
             self.checkpoints.finish()
             self.checkpoints.close()
             self.folder.unmake()
@@ -131,15 +134,11 @@ class Book:
     def _same(self, config: str):
         """Raise unless the run there is of this task, strategy and seed; write down how long it is to be now."""
         mine, theirs = (parse(text, "config.yaml") or {} for text in (config, self.folder.config()))
-        mine["task"], theirs["task"] = (_known(raw.get("task")) for raw in (mine, theirs))
-        fixed = ("task", "strategy", "seed", "fuse")
-        ours, other = ({name: raw.get(name) for name in fixed} for raw in (mine, theirs))
-        found = difference(ours, other)
+        found = difference(_fixed(mine), _fixed(theirs))
         if found:
             raise ValueError(f"{self.folder.path} holds another run: {found}. Choose another `out`, or set it back.")
         if mine.get("generations", 0) > theirs.get("generations", 0):
-            whole = parse(self.folder.config(), "config.yaml")
-            self.folder.configure(render({**whole, "generations": mine["generations"]}))
+            self.folder.configure(render({**theirs, "generations": mine["generations"]}))
 
     def _resume(self, moment: Moment, engine: Engine) -> tuple[Moment, list[dict[str, Any]]]:
         rows, records, kept = len(self.folder.rows()), len(self.folder.records), self.checkpoints.generations()
@@ -161,7 +160,10 @@ class Blank:
 
     every: int = 0  # never
 
-    def release(self, failed: bool = False):
+    def __enter__(self) -> Blank:
+        return self
+
+    def __exit__(self, *_: Any):
         pass
 
     def open(self, moment: Moment, config: str, engine: Engine, params: Params) -> tuple[Moment, list[dict[str, Any]]]:
@@ -198,11 +200,12 @@ def free(held: int | None):
         os.close(held)
 
 
-def _known(task: Any) -> Any:
-    """What of a task's description is the same wherever its file is imported from: without a function's module."""
+def _fixed(raw: dict[str, Any]) -> dict[str, Any]:
+    """What stays as it is when a run goes on; of a function the name, whatever module its file is imported as."""
+    task = raw.get("task")
     if isinstance(task, dict) and isinstance(task.get("python"), str):
-        return {"python": task["python"].rpartition(":")[2]}
-    return task
+        task = {"python": task["python"].rpartition(":")[2]}
+    return searched(raw) | {"task": task}
 
 
 def tell(generation: int, lost: list[Lost]):

@@ -206,17 +206,12 @@ class Engine:
         """(moment, keys) -> evaluation of the solution, once a key."""
         if isinstance(self.task, HostTask):
             solution = jax.jit(self.strategy.solution)
-
-            def hosted(moment, keys):
-                judged, _ = self.opened(alone(solution(moment.state), keys), moment.task_state)
-                return judged._replace(fitness=judged.fitness * unit_of(self.task))
-
-            return hosted
+            opened = lambda moment, keys: self.opened(alone(solution(moment.state), keys), moment.task_state)  # noqa: E731
+            return lambda moment, keys: self._told(opened(moment, keys)[0])
 
         def program(moment, keys):
             params = self.strategy.solution(moment.state)
-            judged = jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys)
-            return judged._replace(fitness=judged.fitness.astype(jnp.float32) * unit_of(self.task))
+            return self._told(jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys))
 
         return jax.jit(program, compiler_options=options())
 
@@ -228,6 +223,10 @@ class Engine:
             return None
         program = lambda moment, start, key: task.measure(self._solution(moment), start, moment.task_state, key)  # noqa: E731
         return jax.jit(program, compiler_options=options())
+
+    def _told(self, judged: Evaluation) -> Evaluation:
+        """An evaluation in the numbers that people see."""
+        return judged._replace(fitness=judged.fitness.astype(jnp.float32) * unit_of(self.task))
 
     def _absorb(self, task_state, aux):
         if not stands(self.task):

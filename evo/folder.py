@@ -147,9 +147,7 @@ class Folder:
         for name in ("metrics.jsonl", "lost.jsonl"):
             rows = [row for row in self.rows(name) if row["generation"] < generations]
             if rows or name == "metrics.jsonl":
-                part = self.path / f"{name}.part"
-                part.write_text("".join(json.dumps(row) + "\n" for row in rows))
-                part.replace(self.path / name)
+                write_whole(self.path / name, "".join(json.dumps(row) + "\n" for row in rows).encode())
         self.records.cut(generations)
         self.arrivals.cut(generations)
 

@@ -84,9 +84,9 @@ def run(
         task, strategy, seed=seed, generations=generations, devices=devices, chunk=chunk, fuse=fuse
     )
     book = Blank() if out is None else bound(Path(out), resume, keep, checkpoint_every, engine.pack)
-    stopped, failed = False, False
+    stopped = False
     steps: Callable = search if fuse == 1 else partial(search_fused, fuse=fuse)
-    try:
+    with book:
         moment, rows = book.open(moment, text, engine, params)
         with closing(engine):
             for reached, new in steps(engine, moment, rows, generations, book, eval_every, eval_episodes):
@@ -100,11 +100,6 @@ def run(
                     break
         solution = engine.strategy.solution(moment.state)
         book.close(len(rows), moment, solution)
-    except ValueError:
-        failed = True
-        raise
-    finally:
-        book.release(failed)
     return Result(solution, moment.state, moment.task_state, columns(rows), stopped)
 
 

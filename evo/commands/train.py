@@ -71,8 +71,10 @@ class Run:
         if there and not self.resume:
             raise ValueError(f"{out} is there already; give --resume to go on with it, or another --out.")
         if there:
+            from evo.folder import Folder
+
             check_same(out, config)
-            replace_text(out / "config.yaml", config)
+            Folder(out).configure(config)
         return there
 
 
@@ -160,13 +162,6 @@ def check_same(out: Path, config: str):
         raise ValueError(
             f"generations: {out} is a run of {before}, which may grow but not shrink; got {mine['generations']}."
         )
-
-
-def replace_text(path: Path, text: str):
-    """Write a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 @contextmanager
