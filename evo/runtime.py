@@ -144,7 +144,7 @@ class Runtime:
             needs = temporaries(compiled)
             if self.chunk or chunk == 1 or needs <= limit:
                 return runtime, compiled
-            chunk = max(1, min(chunk - 1, int(chunk * limit / needs)))
+            chunk = max(1, min(chunk // 2, int(chunk * limit / needs)))
             runtime = replace(self, chunk=chunk)
 
     def _cached(self, noise: Noise | ByPath | Plan, bases: Params, genome: Genome, key: Any) -> int | None:
@@ -171,10 +171,14 @@ class Runtime:
         return (n // rows, (None, 0, 0, 0)) if whole else (1, (0, 0, 0, 0))
 
     def _slices(self, rows: int, together: int) -> tuple[int, int]:
-        """How many chunks a device evaluates one after another, and of how many rows each, as even as they get."""
+        """How many chunks a device evaluates one after another, and of how many rows each, as even as they get.
+
+        Chunks that fill up with copies cost a pass over all inputs, so up to twice as many without any are preferred.
+        """
         own = math.ceil(rows / self.devices)
         most = own if self.chunk is None else max(1, self.chunk // together)
-        count = math.ceil(own / most)
+        least = math.ceil(own / most)
+        count = next((c for c in range(least, 2 * least + 1) if own % c == 0), least)
         return count, math.ceil(own / count)
 
     def _device(self):

@@ -117,6 +117,16 @@ def test_noise_and_inputs_stay_in_a_cpus_cache(monkeypatch):
         assert_allclose(again, fitness, rtol=1e-4)
 
 
+@pytest.mark.parametrize("n, most, chunks, each", [(512, 96, 8, 64), (12, 5, 3, 4), (12, 12, 1, 12), (509, 100, 6, 85)])
+def test_chunks_are_even_without_copies_where_they_can_be(n, most, chunks, each):
+    genome, luck = population(n, shared=1)
+    judged = lambda *a: Runtime(chunk=most).map(lambda p, key: p["hidden"].sum(), LowRank(), *a)  # noqa: E731
+    program = jax.make_jaxpr(judged)(PARAMS, genome, luck).jaxpr
+    loops = [e.params["length"] for e in program.eqns if e.primitive.name == "scan"]
+    assert loops == [chunks] * (chunks > 1)
+    assert (sizes(program, "concatenate") > 0) == (chunks * each > n)
+
+
 def test_the_largest_chunk_that_fits_is_chosen(monkeypatch):
     monkeypatch.setattr(runtimes, "CACHE", 1 << 40)
     params = [jax.ShapeDtypeStruct((64, 64), jnp.float32)] * 2
