@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from evo.archive import SLICE, Archive, running_count
-from evo.records import read_json, write_whole
+from evo.files import append, read_json, write
 
 Rows = Shaped[np.ndarray, "r"]  # fields as in `kind`
 
@@ -85,9 +85,8 @@ class Arrivals:
             rows[name] = column
         if not (self.path / "arrivals.json").exists():
             sizes = {"descriptors": known.descriptor.shape[1], "parents": known.parents.shape[1]}
-            write_whole(self.path / "arrivals.json", json.dumps(sizes).encode())
-        with (self.path / "arrivals.bin").open("ab") as file:
-            file.write(rows[known.cell >= 0].tobytes())
+            write(self.path / "arrivals.json", json.dumps(sizes))
+        append(self.path / "arrivals.bin", rows[known.cell >= 0].tobytes())
 
     def read(self, first: int = 0) -> Rows:
         """The rows from the `first` on, in the order in which they were written; a torn one is left out.

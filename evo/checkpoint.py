@@ -6,7 +6,9 @@ checkpoint that can't be read or whose digest differs is passed over for the one
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evo.express import path_of
+from evo.leaf import path_of
+
+ROOM = 1 << 16  # bytes on a disk that a checkpoint takes beside its arrays, about
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:
@@ -79,9 +83,12 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, generation: int, tree: Any):
-        """Write a checkpoint in the background; raises OSError with the path if the one before it failed."""
+        """Write a checkpoint in the background; raises OSError with the path if the one before it failed, or if the
+        disk has no room for this one."""
         self.finish()  # one write at a time, and an error of the last one is told now
         arrays = {name: x for name, x in flatten(tree).items() if x.size}
+        if shutil.disk_usage(self.path).free < ROOM + sum(x.nbytes for x in arrays.values()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self._guard(
             lambda: self._manager.save(
                 generation,

@@ -5,6 +5,7 @@ Exit status: 0 done; 1 the run failed; 2 bad input, told in a sentence or two; 1
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; a user's mistake is a sentence on stderr, never a traceback."""
     keep_memory()
     jax.config.update("jax_traceback_filtering", "off")  # `ours` needs to see where an error was raised
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # where Orbax logs a traceback of what it raises too
     try:
         return parse(list(sys.argv[1:] if argv is None else argv))(Console())
     except SystemExit as error:  # tyro's help and errors

@@ -24,8 +24,9 @@ import numpy as np
 from evo.arrivals import Arrivals
 from evo.checkpoint import Checkpoints, flatten
 from evo.express import Leaf, Plan
+from evo.files import append, read_json, write, write_safetensors
 from evo.noise import Noise
-from evo.records import Records, read_json, write_whole
+from evo.records import Records
 from evo.registry import NOISES, resolve
 
 PACKAGES = (
@@ -66,15 +67,15 @@ class Folder:
             return False
         if (self.path / "versions.json").exists():
             return True
-        if self.path.is_dir() and {file.name.removesuffix(".part") for file in self.path.iterdir()} <= BEGUN:
+        if self.path.is_dir() and {file.name.removeprefix("part.") for file in self.path.iterdir()} <= BEGUN:
             return False
         raise ValueError(f"{self.path} is not a run folder: it has no versions.json.")
 
     def begin(self, config: str, plan: Plan | None, params: Any):
         """Write what doesn't change during a run; versions.json, by which a run is known, last."""
         self.configure(config)
-        write_whole(self.path / "leaves.json", json.dumps(_describe(plan, params), indent=1).encode())
-        write_whole(self.path / "versions.json", json.dumps(versions(), indent=1).encode())
+        write(self.path / "leaves.json", json.dumps(_describe(plan, params), indent=1))
+        write(self.path / "versions.json", json.dumps(versions(), indent=1))
 
     def make(self):
         """The folder itself. Raises where it can't be made."""
@@ -111,7 +112,7 @@ class Folder:
 
     def configure(self, config: str):
         """Write config.yaml, whole or not at all."""
-        write_whole(self.path / "config.yaml", config.encode())
+        write(self.path / "config.yaml", config)
 
     def config(self) -> str:
         return (self.path / "config.yaml").read_text()
@@ -130,8 +131,7 @@ class Folder:
 
     def log(self, row: Mapping[str, Any], name: str = "metrics.jsonl"):
         """Append a line to metrics.jsonl, or to another such file."""
-        with (self.path / name).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append(self.path / name, json.dumps(row) + "\n")
 
     def rows(self, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, or of another such file, that are whole."""
@@ -147,15 +147,13 @@ class Folder:
         for name in ("metrics.jsonl", "lost.jsonl"):
             rows = [row for row in self.rows(name) if row["generation"] < generations]
             if rows or name == "metrics.jsonl":
-                write_whole(self.path / name, "".join(json.dumps(row) + "\n" for row in rows).encode())
+                write(self.path / name, "".join(json.dumps(row) + "\n" for row in rows))
         self.records.cut(generations)
         self.arrivals.cut(generations)
 
     def save(self, name: str, tree: Any):
         """Write a pytree as `name`.safetensors, whole or not at all."""
-        part = self.path / f"{name}.safetensors.part"
-        write_safetensors(part, flatten(tree))
-        part.replace(self.path / f"{name}.safetensors")
+        write_safetensors(self.path / f"{name}.safetensors", flatten(tree))
 
     def load(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of `name`.safetensors by path."""
@@ -165,13 +163,6 @@ class Folder:
         if not file.exists():
             raise ValueError(f"{self.path} has no {file.name} yet: the run was stopped before it wrote one.")
         return load_file(file)
-
-
-def write_safetensors(path: Path, arrays: dict[str, np.ndarray]):
-    """Arrays by name."""
-    from safetensors.numpy import save  # `save_file` makes files that only their owner can read
-
-    path.write_bytes(save({name: np.asarray(x, order="C") for name, x in arrays.items()}))
 
 
 def columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:

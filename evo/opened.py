@@ -20,6 +20,7 @@ from evo.folder import Folder, columns
 from evo.fused import fused
 from evo.genome import Genome, concatenate, member
 from evo.host import HostTask, stands
+from evo.leaf import path_of
 from evo.strategy import Strategy
 from evo.task import Evaluation, Params, Task
 
@@ -92,7 +93,23 @@ class Run:
 
     def strategy_state(self, g: int | None = None) -> Any:
         """The strategy's state before generation g (None: after the last), told again from what was recorded."""
-        return self._moment(self.generations if g is None else g)
+        g = self.generations if g is None else g
+        if not 0 <= g <= self.generations:
+            raise ValueError(f"{self.path} has {self.generations} generations; asked for the state before {g}.")
+        checkpoints = self.folder.checkpoints()
+        found = checkpoints.latest(g)
+        checkpoints.close()
+        if found is None:
+            raise ValueError(f"{self.path} has no checkpoint that can be read.")
+        nearest, arrays = found
+        if self.config.get("fuse", 1) > 1 and nearest < g:
+            played = self._played(arrays, nearest, g)
+            if played is not None:
+                return played
+        state = self._unpacked(arrays).state
+        for generation in range(nearest, g):
+            state, _ = self.engine.tell(state, self._members(generation, state), self._scores(generation))
+        return state
 
     def task_state(self, g: int | None = None) -> Any:
         """The task's state under which generation g was judged (None: after the last)."""
@@ -131,36 +148,17 @@ class Run:
         devices = min(self.config.get("devices") or 1, len(jax.devices()))
         return Engine(self.given_task or (lambda params, key: 0.0), self.strategy, runtimes.over(devices), key)
 
-    def _moment(self, g: int) -> Any:
-        if not 0 <= g <= self.generations:
-            raise ValueError(f"{self.path} has {self.generations} generations; asked for the state before {g}.")
-        checkpoints = self.folder.checkpoints()
-        found = checkpoints.latest(g)
-        checkpoints.close()
-        if found is None:
-            raise ValueError(f"{self.path} has no checkpoint that can be read.")
-        nearest, arrays = found
-        state = self._unpacked(arrays)
-        if self.config.get("fuse", 1) > 1 and nearest < g:
-            played = self._played(arrays, nearest, g)
-            if played is not None:
-                return played
-        for generation in range(nearest, g):
-            state, _ = self.engine.tell(state, self._members(generation, state), self._scores(generation))
-        return state
-
-    def _unpacked(self, arrays: dict[str, np.ndarray]) -> Any:
-        arrays = {name.removeprefix("state/"): x for name, x in arrays.items() if name.startswith("state/")}
-        return self.engine.unpack(unflatten(arrays, self._state_like()))
+    def _unpacked(self, arrays: dict[str, np.ndarray], task_state: Any = ()) -> Moment:
+        """A checkpoint's arrays as the moment that they are of; `task_state` is like the task's."""
+        moment = unflatten(arrays, Moment(self._state_like(), task_state))
+        return moment._replace(state=self.engine.unpack(moment.state))
 
     def _played(self, arrays: dict[str, np.ndarray], first: int, g: int) -> Any:
         """The state before generation g of a fused run, by playing it again from a checkpoint, judging included: only
         that gives the same bits. None where the task isn't known, or this machine scores otherwise than the record."""
         if self.given_task is None and "kind" not in (self.config.get("task") or {}):
             return None
-        like = self._task_state_like()
-        states = {name.removeprefix("task_state/"): x for name, x in arrays.items() if name.startswith("task_state/")}
-        moment = Moment(self._unpacked(arrays), unflatten(states, like))
+        moment = self._unpacked(arrays, self._task_state_like())
         most, chunk = self.config["fuse"], self.config.get("chunk")
         engine = replace(self.engine, task=self.task, runtime=replace(self.engine.runtime, chunk=chunk))
         play = fused(engine, moment, most)
@@ -215,6 +213,4 @@ class Run:
 
 
 def _paths(tree: Any) -> list[str]:
-    from evo.express import path_of
-
     return [path_of(path) or "value" for path, _ in jax.tree_util.tree_leaves_with_path(tree)]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+
+from evo.files import append, read_json, write
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,13 @@ class Records:
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / "index.json").exists():
             index = {name: {"shape": x.shape, "dtype": str(x.dtype)} for name, x in arrays.items()}
-            write_whole(self.path / "index.json", json.dumps(index).encode())
+            write(self.path / "index.json", json.dumps(index))
         for name, x in arrays.items():
-            with (self.path / f"{name}.bin").open("ab") as file:
-                if file.tell() != generation * x.nbytes:
-                    raise ValueError(f"{file.name} holds {file.tell()} bytes, not {generation} records of {x.nbytes}.")
-                file.write(np.ascontiguousarray(x).tobytes())
+            file = self.path / f"{name}.bin"
+            size = file.stat().st_size if file.exists() else 0
+            if size != generation * x.nbytes:
+                raise ValueError(f"{file} holds {size} bytes, not {generation} records of {x.nbytes}.")
+            append(file, np.ascontiguousarray(x).tobytes())
 
     def read(self, generation: int) -> dict[str, np.ndarray]:
         """One generation's arrays."""
@@ -65,18 +67,3 @@ class Records:
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         count = file.stat().st_size // size if size and file.exists() else 0
         return np.memmap(file, dtype, "r", shape=(count, *shape)) if count else np.zeros((0, *shape), dtype)
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds. Raises ValueError with its name where it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from None
-
-
-def write_whole(path: Path, content: bytes):
-    """Write a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)

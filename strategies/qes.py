@@ -36,7 +36,8 @@ class QES:
     rank 1 it is never a matrix. u = decay residual + lr g, where g = sum_i w_i noise_i / (sqrt(n) rms(w)) has entries
     of about 1 by chance alone; a code moves by sign(u) where |u| >= 1/2, and residual = u - that step. A code at the
     end of its range stays, and its residual is 0. Unlike the paper's, noise isn't rounded, and the residual is kept,
-    in the nudge's dtype, not replayed. int8 codes are from -127 to 127; a byte of uint8 holds two from 0 to 15.
+    in the nudge's dtype, not replayed, and all of it (the paper's `decay` is 0.9). int8 codes are from -127 to 127; a
+    byte of uint8 holds two from 0 to 15.
     """
 
     population: int = 256

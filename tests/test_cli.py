@@ -26,8 +26,7 @@ from evo.commands.look import labels
 from evo.commands.rebuild import writer
 from evo.commands.train import misfits
 from evo.exchange import arrays, from_file, to_pandas
-from evo.progress import clock, line, short
-from evo.watch import CURVES, sparkline, view
+from evo.progress import clock, line, short, sparkline, watching
 
 SPHERE = ["run", "sphere", "--strategy.population", "8", "--task.dim=3", "--checkpoint-every", "2"]
 ARM = ["run", "arm_map_elites", "--strategy.population=64", "--generations", "2", "--quiet"]
@@ -322,10 +321,13 @@ def test_a_missing_logger_names_its_command(tmp_path, monkeypatch, capsys):
 
 
 def test_the_progress_line_golden():
-    rows = [{"generation": g, "best": 2.0, "mean": 1.25, "evaluations": 8 * g, "steps": 700_000 * g} for g in range(3)]
-    recent = deque(zip((10.0, 11.0, 14.0), rows, strict=True))
-    assert line(recent, 23) == "generation 3/23  best 2  mean 1.25  350k env-steps/s  0:40 left"
-    assert line(deque([(10.0, rows[0])]), 23) == "generation 1/23  best 2  mean 1.25"
+    said = {"best": 2.0, "mean": 1.25}
+    rows = [
+        {"generation": g, "seconds": seconds, "evaluations": 8 * g, "steps": 700_000 * g, **said}
+        for g, seconds in enumerate((10.0, 11.0, 14.0))
+    ]
+    assert line(deque(rows), 23) == "generation 3/23  best 2  mean 1.25  350k env-steps/s  0:40 left"
+    assert line(deque(rows[:1]), 23) == "generation 1/23  best 2  mean 1.25"
     assert (clock(3725), short(3.5e6), short(12)) == ("1:02:05", "3.5M", "12")
 
 
@@ -365,11 +367,10 @@ def test_small_curves_in_a_terminal():
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 20) == "▁▂▃▄▅▆▇█"
     assert sparkline([0, 0, 7, 7], 2) == "▁█"
     assert sparkline([3, 3, 3], 9) == "▁▁▁"
-    rows = [{"generation": g, "best": float(g), "mean": 0.5, "evaluations": 10 * g} for g in range(3)]
-    screen = Console(width=80, record=True, file=io.StringIO())
-    past = [{name: row.get(name) for name in CURVES} for row in rows]
-    screen.print(view(past, deque((float(i), row) for i, row in enumerate(rows)), 10, 80))
-    said = screen.export_text()
-    assert "generation 3/10" in said
-    assert "left" in said
+    screen = Console(width=80, force_terminal=True, color_system=None, file=io.StringIO())
+    with watching(screen, 10, curves=True) as watch:
+        for g in range(3):  # at once, as a fused block hands them over: their own seconds count
+            watch({"generation": g, "seconds": 2.0 * g, "best": float(g), "mean": 0.5, "evaluations": 10 * g})
+    said = screen.file.getvalue()
+    assert "generation 3/10  5 evaluations/s  0:14 left" in said
     assert "▁▅█" in said

@@ -117,7 +117,9 @@ def test_noise_and_inputs_stay_in_a_cpus_cache(monkeypatch):
         assert_allclose(again, fitness, rtol=1e-4)
 
 
-@pytest.mark.parametrize("n, most, chunks, each", [(512, 96, 8, 64), (12, 5, 3, 4), (12, 12, 1, 12), (509, 100, 6, 85)])
+@pytest.mark.parametrize(
+    ("n", "most", "chunks", "each"), [(512, 96, 8, 64), (12, 5, 3, 4), (12, 12, 1, 12), (509, 100, 6, 85)]
+)
 def test_chunks_are_even_without_copies_where_they_can_be(n, most, chunks, each):
     genome, luck = population(n, shared=1)
     judged = lambda *a: Runtime(chunk=most).map(lambda p, key: p["hidden"].sum(), LowRank(), *a)  # noqa: E731

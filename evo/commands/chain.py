@@ -24,7 +24,7 @@ def export(run: Run, out: Path, keep: int | None) -> Iterator[str]:
 
     from evo import encoding, lineage
     from evo.checkpoint import flatten
-    from evo.folder import write_safetensors
+    from evo.files import write, write_safetensors
 
     if out.suffix != SUFFIX:
         raise ValueError(f"{out}: wanted a file that ends in {SUFFIX}; {nearest(out.suffix, [SUFFIX])}")
@@ -37,7 +37,7 @@ def export(run: Run, out: Path, keep: int | None) -> Iterator[str]:
         start = replayed(run, start, lineage.Chain(chain.key, chain.power, chain.length * 0 + links))
         chain = lineage.rebased(chain, links)
         write_safetensors(beside(out), flatten(start))
-    out.write_bytes(encoding.encode(chain, start))
+    write(out, encoding.encode(chain, start))
     links, params = decoded(run, out)
     elite = jax.tree.map(lambda rows: rows[0], found.rows)
     if encoding.fingerprint(params) != encoding.fingerprint(elite):

@@ -163,6 +163,7 @@ def parts(descriptor: np.ndarray, bounds: Sequence[tuple[float, float]], rows: i
 def compared(paths: Sequence[Path], statistic: Statistic, out: Path | None) -> str:
     """What these runs ended with, as a Markdown table; written to `out`, too, where that is given."""
     from evo.commands.opened import opened
+    from evo.files import write
     from evo.view.curves import grouped
     from evo.view.statistics import table
     from evo.view.target import target
@@ -170,7 +171,7 @@ def compared(paths: Sequence[Path], statistic: Statistic, out: Path | None) -> s
     runs = [opened(path) for path in paths]
     text = table(grouped([(label, run.metrics) for label, run in zip(labels(runs), runs, strict=True)]), statistic)
     if out:
-        target(out, (".md",)).write_text(text, encoding="utf-8")
+        write(target(out, (".md",)), text)
     return text
 
 

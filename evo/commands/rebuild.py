@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from evo.folder import write_safetensors
+from evo.files import whole, write_safetensors
 from evo.registry import nearest
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def writer(path: Path, suffixes: tuple[str, ...]):
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]):
     """Arrays by name, `params/0/kernel` and so on."""
-    with path.open("wb") as file:
+    with whole(path) as part, part.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
@@ -143,7 +143,7 @@ def write_csv(path: Path, arrays: dict[str, np.ndarray], parameters: bool = Fals
     """A row an elite (with its parameters where asked), or, for a solution, a row a number: path, index, value."""
     from evo.exchange import columns
 
-    with path.open("w", newline="") as file:
+    with whole(path) as part, part.open("w", newline="") as file:
         rows = csv.writer(file)
         if "cell" in arrays:
             told = columns(arrays, parameters)

@@ -17,6 +17,7 @@ from rich.progress import track
 from rich.table import Table
 
 from evo.commands.judge import Estimate, fresh, interval
+from evo.files import whole
 
 if TYPE_CHECKING:
     from evo.opened import Run
@@ -124,7 +125,7 @@ def write(path: Path, rows: np.ndarray, reported: tuple, seen: Seen, said: list[
     """A row an elite: where it is, what let it in, what it showed."""
     d = seen.descriptor.shape[1]
     names = [f"{kind}_{i}" for kind in ("recorded_descriptor", "descriptor") for i in range(d)]
-    with path.open("w", newline="") as file:
+    with whole(path) as part, part.open("w", newline="") as file:
         out = csv.writer(file)
         out.writerow(["cell", "recorded", *Estimate._fields, "valid", *names])
         columns = (rows, reported[0], said, seen.valid, reported[1], seen.descriptor)

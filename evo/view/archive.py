@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from evo.arrivals import Rows
-from evo.view.target import PICTURES, target
+from evo.view.target import PICTURES, save, target
 from evo.view.voronoi import voronoi
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def pair(reported: ArchiveData, corrected: ArchiveData, path: str | Path) -> Pat
             drawn.set_clim(scale[:, 0].min(), scale[:, 1].max())
     if len(axes) == 2:
         figure.colorbar(drawn, ax=list(both_axes), label="fitness", fraction=0.03, pad=0.015)
-    figure.savefig(path := target(path, PICTURES))
+    save(figure, path := target(path, PICTURES))
     return path
 
 
@@ -140,7 +140,7 @@ def histogram(data: ArchiveData, path: str | Path | None = None, ax: Axes | None
     if path is not None:
         figure, axes = sheet(1, 1, (6.4, 4.0))
         histogram(data, ax=axes[0])
-        figure.savefig(target(path, PICTURES))
+        save(figure, target(path, PICTURES))
     if ax is None:
         return
     fitness = np.sort(data.fitness[occupied(data)])
@@ -186,7 +186,7 @@ def _save(data: ArchiveData, path: Path, pairs: list[tuple[int, ...]]):
         drawn.set_clim(low, high)
         figure.colorbar(drawn, ax=list(axes), label="fitness", fraction=0.03, pad=0.015)
     figure.suptitle(_note(data, pairs), fontsize=10.5, color=INK)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def sheet(rows: int, columns: int, size: tuple[float, float], dpi: int = 140) -> tuple[Figure, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evo.view.archive import INK, ArchiveData, alike, checked, limits, occupied, panel, plain, sheet
-from evo.view.target import PICTURES, target
+from evo.view.target import PICTURES, save, target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ def difference_map(data: ArchiveData, other: ArchiveData, path: str | Path | Non
     if path is not None:
         figure, axes = sheet(1, 1, (6.4, 5.4))
         difference_map(data, other, ax=axes[0])
-        figure.savefig(target(path, PICTURES))
+        save(figure, target(path, PICTURES))
     if ax is not None:
         _difference(ax, data, other)
 
@@ -38,7 +38,7 @@ def parallel(data: ArchiveData, path: str | Path | None = None, ax: Axes | None 
     if path is not None:
         figure, axes = sheet(1, 1, (max(6.4, 1.5 * len(data.bounds)), 4.6))
         parallel(data, ax=axes[0])
-        figure.savefig(target(path, PICTURES))
+        save(figure, target(path, PICTURES))
     if ax is None:
         return
     from matplotlib.collections import LineCollection

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from evo.files import write
 from evo.view.statistics import SAID, Statistic, interval
-from evo.view.target import PICTURES, target
+from evo.view.target import PICTURES, save, target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,11 +79,11 @@ def curves(
     if path.suffix == ".html":
         from evo.view.charts import page
 
-        path.write_text(page(grouped(runs), panels, x, statistic), encoding="utf-8")
+        write(path, page(grouped(runs), panels, x, statistic))
         return
     with rc_context(STYLE):
         figure = _figure(runs, panels, x, statistic)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        save(figure, path)
 
 
 def curve(runs: Sequence[tuple[str, Columns]], ax: Axes, y: str = "fitness", x: str = "generation", statistic="median"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evo.files import whole, write
 from evo.view import embed
 from evo.view.camera import frame, look
 from evo.view.paint import Solid, picture, scenery
@@ -62,7 +63,7 @@ def page(scenes: Episode | Sequence[Episode], path: str | Path):
     some = [scenes] if isinstance(scenes, Scene | Film) else list(scenes)
     title = some[0].title or "Episode"
     text = embed.template("episode.html", title, {"title": title, "episodes": [embed.episode(one) for one in some]})
-    path.write_text(text, encoding="utf-8")
+    write(path, text)
 
 
 def frames(
@@ -99,7 +100,8 @@ def _gif(shown: Iterator[Image.Image], path: Path, step: float):
     first = [opening, *islice(shown, HELD // (opening.width * opening.height))]
     palette = _palette(first)
     flat = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in chain(first, shown))
-    next(flat).save(path, save_all=True, append_images=flat, duration=round(1000 * step), loop=0, optimize=False)
+    with whole(path) as part:
+        next(flat).save(part, save_all=True, append_images=flat, duration=round(1000 * step), loop=0, optimize=False)
 
 
 def _mp4(shown: Iterator[Image.Image], path: Path, step: float):
@@ -108,13 +110,14 @@ def _mp4(shown: Iterator[Image.Image], path: Path, step: float):
     except ImportError:
         raise ValueError("An MP4 needs ffmpeg: `pip install imageio-ffmpeg`. A .gif or .html needs nothing.") from None
     opening = next(shown)
-    writer = imageio_ffmpeg.write_frames(str(path), opening.size, fps=1 / step, macro_block_size=2)
-    with warnings.catch_warnings():  # ffmpeg is started as it should be: nothing of JAX runs in the child
-        warnings.filterwarnings("ignore", r"os\.fork", RuntimeWarning)
-        writer.send(None)
-    for image in chain([opening], shown):
-        writer.send(image.tobytes())
-    writer.close()
+    with whole(path) as part:
+        writer = imageio_ffmpeg.write_frames(str(part), opening.size, fps=1 / step, macro_block_size=2)
+        with warnings.catch_warnings():  # ffmpeg is started as it should be: nothing of JAX runs in the child
+            warnings.filterwarnings("ignore", r"os\.fork", RuntimeWarning)
+            writer.send(None)
+        for image in chain([opening], shown):
+            writer.send(image.tobytes())
+        writer.close()
 
 
 def _pictures(film: Film, width: int, height: int, fps: float) -> Iterator[Image.Image]:

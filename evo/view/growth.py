@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from evo.files import whole
 from evo.view.archive import INK, ArchiveData, checked, folded, limits, occupied, panel, sheet, summary, tiled
 from evo.view.past import tenants
 from evo.view.target import target
@@ -26,7 +27,8 @@ def growth(data: ArchiveData, path: str | Path, frames: int = 30, seconds: float
     images = _indexed(list(_pictures(data, moments)))
     pace = max(round(1000 * seconds / len(images)), 20)
     pause = [pace] * (len(images) - 1) + [2000]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=pause, loop=0)
+    with whole(path) as part:
+        images[0].save(part, save_all=True, append_images=images[1:], duration=pause, loop=0)
 
 
 def at(data: ArchiveData, generation: int) -> ArchiveData:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from evo.arrivals import Rows, kind
+from evo.files import write
 from evo.view import embed
 from evo.view.archive import ArchiveData, alike, checked, occupied, places, summary
 from evo.view.past import kept, parents
@@ -49,7 +50,7 @@ def archive_page(exhibits: ArchiveData | Exhibit | Sequence[Exhibit], path: str 
     elite, its line of ancestors, and its episode. Raises ValueError for an empty archive, or two that don't compare.
     """
     path = target(path, (".html",))
-    path.write_text(page(exhibits, live), encoding="utf-8")
+    write(path, page(exhibits, live))
     return path
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from evo.view.curves import STYLE
-from evo.view.target import PICTURES, target
+from evo.view.target import PICTURES, save, target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +60,7 @@ def places(runs: Sequence[tuple[str, Float[np.ndarray, "g n d"]]], map: Map, pat
             axes.set_axis_off()
         bar = figure.colorbar(dots, ax=list(grid[: len(groups)]), shrink=0.6, pad=0.01)
         bar.set_label("share of the run", color="#26303e")
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        save(figure, path)
 
 
 def _panel(axes: Axes, members: list[np.ndarray], map: Map):

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evo.files import whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -14,3 +20,9 @@ def target(path: str | Path, suffixes: tuple[str, ...]) -> Path:
         wanted = " or ".join(suffixes)
         raise ValueError(f"This writes {wanted} files; got {path.name!r}. Name it {path.stem + suffixes[0]!r}.")
     return path
+
+
+def save(figure: Figure, path: Path):
+    """Write a figure, an SVG without its date: the same picture is the same file."""
+    with whole(path) as part:
+        figure.savefig(part, metadata={"Date": None} if path.suffix == ".svg" else None)
