@@ -148,7 +148,8 @@ class Grid:
 
     def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Array | None) -> Inserted:
         """Each newcomer against its cell's tenant and its rivals in the batch; see `contest`."""
-        return compared(self, archive, fitness, *self.cell(descriptor))
+        cell, outside = self.cell(descriptor)
+        return contest(archive, cell, fitness, self.offset, outside)
 
 
 def placed(verb: Any, task: Any) -> Any:
@@ -236,17 +237,14 @@ def insert(cells: Cells, archive: Archive, fitness, descriptor, rows, record: An
     return archive, inserted
 
 
-def compared(cells: Cells, archive: Archive, fitness: Float[Array, "n"], cell: Int[Array, "n"], outside) -> Inserted:
-    """The `contest` of newcomers that belong to these cells, and which of them are out of bounds."""
-    inserted = contest(archive, cell, fitness, cells.offset)
-    return inserted._replace(outside=outside & jnp.isfinite(fitness))
-
-
-def contest(archive: Archive, cell: Int[Array, "n"], fitness: Float[Array, "n"], offset: float = 0.0) -> Inserted:
+def contest(
+    archive: Archive, cell: Int[Array, "n"], fitness: Float[Array, "n"], offset: float = 0.0, outside: Any = False
+) -> Inserted:
     """Who beats what it must (strictly), and who of them is the best of the batch (ties: the lower index).
 
     That is the tenant's fitness, or the cell's threshold where the archive has those; who moves in must beat the
-    tenant as well. A `cell` out of range, or a fitness that isn't finite, is an invalid newcomer.
+    tenant as well. A `cell` out of range, or a fitness that isn't finite, is an invalid newcomer. `outside` says whose
+    descriptor is out of bounds.
     """
     cells, index = archive.fitness.shape[0], jnp.arange(fitness.shape[0])
     valid = jnp.isfinite(fitness) & (cell >= 0) & (cell < cells)
@@ -264,7 +262,7 @@ def contest(archive: Archive, cell: Int[Array, "n"], fitness: Float[Array, "n"],
     first = jax.ops.segment_min(jnp.where(best, index, index.shape[0]), cell, cells + 1)[cell]
     status = jnp.where(beats, jnp.where(vacant, 2, 1), 0).astype(jnp.int32)
     improvement = jnp.where(valid, fitness - bar, -jnp.inf)
-    return Inserted(status, improvement, best & (index == first), cell, jnp.zeros_like(valid))
+    return Inserted(status, improvement, best & (index == first), cell, outside & jnp.isfinite(fitness))
 
 
 def anneal(archive: Archive, inserted: Inserted, fitness: Float[Array, "n"], learning_rate: float) -> Float[Array, "c"]:

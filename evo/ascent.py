@@ -1,4 +1,4 @@
-"""Steps up a gradient: Optax by name, on the leaves that noise acts on."""
+"""Steps up a gradient: Optax by name, on the leaves that noise acts on; and what to say of a step."""
 
 from __future__ import annotations
 
@@ -34,6 +34,20 @@ def optimizer(name: str, lr: float | Schedule, options: Options) -> optax.Gradie
         raise ValueError(f"`optimizer_options`: {error}.") from None
 
 
+def ascend(
+    optimizer: optax.GradientTransformation, gradient: Any, state: Any, params: Any = None
+) -> tuple[Any, optax.OptState]:
+    """A step up `gradient`, to be added to `params`, and the optimiser's state after it."""
+    with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes on purpose
+        return optimizer.update(jax.tree.map(jnp.negative, gradient), state, params)
+
+
+def unit(weights: Float[Array, "n"]) -> Float[Array, "n"]:
+    """weights / (sqrt(n) rms(weights)), of length 1, so that sum_i w_i noise_i has entries of about 1 by chance alone;
+    all 0 where they are."""
+    return weights / (jnp.sqrt(total(weights**2)) + 1e-12)
+
+
 def masters(params: Params) -> Params:
     """The parameters as a search moves them: floats in float32, whatever the model's own dtype."""
     return jax.tree.map(lambda x: x.astype(jnp.float32) if floating(x) else x, jax.tree.map(jnp.asarray, params))
@@ -60,6 +74,30 @@ def merged(noise: Noise | ByPath | Plan, tree: Params, own: dict[str, Array]) ->
     leaves, treedef = jax.tree.flatten(tree)
     chosen = plan(noise, tree).of(tree)
     return jax.tree.unflatten(treedef, [own.get(leaf.path, x) for leaf, x in zip(chosen, leaves, strict=True)])
+
+
+def norm(tree: dict[str, Array]) -> Float[Array, ""]:
+    """The length of all leaves together."""
+    return jnp.sqrt(sum(total(x**2) for x in joined(tree).values()))
+
+
+def cosine(a: dict[str, Array], b: dict[str, Array]) -> Float[Array, ""]:
+    """Cosine between two gradients; 0 where either is 0."""
+    a, b = joined(a), joined(b)
+    gram = sum((products(jnp.stack([a[path], b[path]])) for path in a), jnp.zeros((2, 2)))
+    return gram[0, 1] / jnp.maximum(jnp.sqrt(gram[0, 0]) * jnp.sqrt(gram[1, 1]), 1e-30)
+
+
+def products(pair: Float[Array, "2 ..."]) -> Float[Array, "2 2"]:
+    """The dot products of two arrays with each other and themselves, in one pass over both."""
+    return (pair[:, None] * pair[None]).sum(tuple(range(2, pair.ndim + 1)))
+
+
+def changed(before: dict[str, Array], after: dict[str, Array]) -> Float[Array, ""]:
+    """Share of parameters that differ, in the model's own dtype: what a step in half precision rounds away is not."""
+    count = float(max(1, sum(x.size for x in before.values())))  # a float: counts may pass 2^31
+    before, after = joined(before), joined(after)
+    return jnp.asarray(sum(total(before[path] != after[path]) for path in before), jnp.float32) / count
 
 
 def joined(tree: dict[str, Array]) -> dict[str, Array]:

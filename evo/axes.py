@@ -15,12 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Literal
 
-from evo.leaf import Params, path_of
+from evo.leaf import Axes, Params, path_of
 from evo.products import ragged_roles
-from evo.rules import VIEWS, aval_of, picked
-from evo.walk import STEPS, Track, shape_of, walk
-
-Axes = tuple[tuple[int, ...], tuple[int, ...]]  # the row axes and the column axes of a leaf; the others are stacked
+from evo.rules import VIEWS, picked, shape_of
+from evo.walk import STEPS, Track, walk
 
 
 class Mark(NamedTuple):
@@ -148,7 +146,7 @@ class Uses(NamedTuple):
 def dot_roles(eqn: JaxprEqn, which: int) -> tuple[list[int], list[int]]:
     """The contracted and the free axes of one operand of a dot."""
     contracted, batch = (dims[which] for dims in eqn.params["dimension_numbers"])
-    ndim = aval_of(eqn.invars[which]).ndim
+    ndim = shape_of(eqn.invars[which]).ndim
     return list(contracted), [i for i in range(ndim) if i not in (*contracted, *batch)]
 
 
@@ -174,7 +172,7 @@ def passed(eqn: JaxprEqn, tracks: list[Track | None]) -> Track | None:
     out, joins = shape_of(eqn.outvars[0]), eqn.primitive.name in ("pad", "concatenate", "stack")
     ndim = len(out.shape) - (eqn.primitive.name == "stack")
     alike = [t for t in tracks if t and (len(t.base.shape) == ndim if joins else t.base.shape == out.shape)]
-    small = [sum(n > 1 for n in aval_of(var).shape) < min(2, len(out.shape)) for var in eqn.invars]
+    small = [sum(n > 1 for n in shape_of(var).shape) < min(2, len(out.shape)) for var in eqn.invars]
     looked_up = any(mark.picks for t in alike for mark in t.names)
     if not alike or (looked_up and len(alike) > 1) or not all(t or s for t, s in zip(tracks, small, strict=True)):
         return None

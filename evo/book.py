@@ -16,13 +16,12 @@ from evo.arrivals import Moves
 from evo.checkpoint import Checkpoints, flatten, unflatten
 from evo.engine import Engine, Moment
 from evo.experiment import difference, parse, render, searched
-from evo.express import Plan
 from evo.folder import Folder
 from evo.host import Lost
+from evo.records import STATE
 from evo.task import Evaluation, Params
 
 LOG = logging.getLogger("evo")
-SMALL = 1 << 16  # bytes of task state that are recorded with every generation
 
 
 def bound(path: Path, resume: bool, keep: int, every: int, pack: Callable[[Moment], Moment]) -> Book:
@@ -73,8 +72,7 @@ class Book:
             return self._resume(moment, engine)
         if any((self.folder.path / name).exists() for name in ("fitness", "metrics.jsonl")):
             self.folder.cut(0)  # of a run that was killed before its first checkpoint
-        noise = getattr(engine.strategy, "noise", None)
-        self.folder.begin(config, noise if isinstance(noise, Plan) else None, params)
+        self.folder.begin(config, engine.strategy.noise, params)
         self.checkpoint(0, moment, force=True)
         return moment, []
 
@@ -84,7 +82,7 @@ class Book:
         if evaluation.descriptor is not None:
             arrays["descriptor"] = np.asarray(evaluation.descriptor)
         state = {f"task.{name.replace('/', '.')}": x for name, x in flatten(task_state).items()}
-        if sum(x.nbytes for x in state.values()) <= SMALL:
+        if sum(x.nbytes for x in state.values()) <= STATE:
             arrays |= state
         self.folder.records.append(generation, arrays)
 

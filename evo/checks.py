@@ -24,7 +24,9 @@ def check_run(task: Any, strategy: Any, generations: int):
     if isinstance(strategy, type):
         raise ValueError(f"`strategy` is an object with settings, such as {strategy.__name__}(); got the class itself.")
     if not isinstance(strategy, Strategy):
-        raise ValueError(f"`strategy` needs init, ask, bases, tell and solution (evo.strategy); got {strategy!r}.")
+        raise ValueError(
+            f"`strategy` needs population, noise, init, ask, bases, tell and solution (evo.strategy); got {strategy!r}."
+        )
     if hasattr(task, "evaluate") and (lacking := [name for name in ("init", "absorb") if not hasattr(task, name)]):
         raise ValueError(
             f"A task that is an object has init, evaluate and absorb (evo.task); this one no {lacking[0]}."
@@ -51,7 +53,7 @@ def check_params(params: Params, strategy: Any):
     for path, x in jax.tree_util.tree_leaves_with_path(params):
         if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
             raise ValueError(f"{path_of(path)!r} is a PRNG key, which is no parameter; leave it out of `params`.")
-    if hasattr(strategy, "noise") and not isinstance(strategy.noise, Frozen):  # evosax draws its own
+    if not isinstance(strategy.noise, Frozen):  # evosax draws its own
         own = live(strategy.noise, params).values()
         if not any(floating(x) or is_whole(x) for x in own):
             raise ValueError("There is nothing to search for: no leaf of `params` holds floats that noise acts on.")

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     jax.config.update("jax_traceback_filtering", "off")  # `ours` needs to see where an error was raised
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # where Orbax logs a traceback of what it raises too
     try:
-        return parse(list(sys.argv[1:] if argv is None else argv))(Console())
+        return parse(list(sys.argv[1:] if argv is None else argv))(Console(highlight=False, markup=False))
     except SystemExit as error:  # tyro's help and errors
         return error.code if isinstance(error.code, int) else 2
     except KeyboardInterrupt:
@@ -111,7 +111,7 @@ def ours(error: Exception) -> bool:
 
 def fail(text: str, status: int) -> int:
     """Tell on stderr what went wrong."""
-    Console(stderr=True, highlight=False).print(f"evo: {text}", soft_wrap=True, markup=False)
+    Console(stderr=True, highlight=False, markup=False).print(f"evo: {text}", soft_wrap=True)
     return status
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from evo.archive import UNIT, Archive, Bounds, Inserted, Outside, check, checked, compared, filed
+from evo.archive import UNIT, Archive, Bounds, Inserted, Outside, check, checked, contest, filed
 from evo.random import kept
 
 SAMPLES = 100_000  # points that the centroids are the means of, at least; ten a cell where there are many cells
@@ -74,7 +74,8 @@ class CVT:
 
     def compare(self, archive: Archive, fitness: Float[Array, "n"], descriptor: Array | None) -> Inserted:
         """Each newcomer against its cell's tenant and its rivals in the batch; see `evo.archive.contest`."""
-        return compared(self, archive, fitness, *self.cell(descriptor))
+        cell, outside = self.cell(descriptor)
+        return contest(archive, cell, fitness, self.offset, outside)
 
 
 class Buckets(NamedTuple):

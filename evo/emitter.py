@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 from jaxtyping import Array, Float, Int, Key
 
 from evo.archive import Archive, Cells, Inserted, Rows
@@ -45,6 +46,15 @@ class Stage(NamedTuple):
     cells: Cells
     noise: Any  # Noise | ByPath | Plan
     runtime: Runtime
+
+
+def slopes(stage: Stage, rows: Rows, genome: Genome, weight: Float[Array, "b p"]) -> Rows:
+    """sum_i weight_bi scale_bi noise_bi, for each of the rows [b, ...]; members are b after b, in antithetic pairs, a
+    key each."""
+    b, p = weight.shape
+    key, scale = genome.key[::2].reshape(b, p // 2, -1), genome.scale.reshape(b, p, -1)
+    total = lambda row, key, scale, w: stage.runtime.sum(stage.noise, row, Genome(key, scale), w)  # noqa: E731
+    return jax.vmap(total)(rows, key, scale, weight)
 
 
 @runtime_checkable

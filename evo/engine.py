@@ -48,7 +48,7 @@ def settle(strategy: Any, task: Task | HostTask | Callable, params: Params, stat
     """The strategy with its noise planned for these parameters as this task uses them, and its archive over the task's
     descriptors."""
     strategy = placed(strategy, task)
-    if not hasattr(strategy, "noise") or isinstance(strategy.noise, Plan):
+    if isinstance(strategy.noise, Plan):
         return strategy
     if isinstance(task, HostTask):
         axes = split_axes(lambda params, key: task.use(params, state, key), params) if hasattr(task, "use") else None
@@ -123,53 +123,46 @@ class Engine:
     def compile(self, moment: Moment) -> Callable[[int, Moment], Judged]:
         """(generation, moment) -> genome, evaluation, lost: everyone who is judged in a generation, second looks last,
         and who of them was lost to a world's failure."""
-        if isinstance(self.task, HostTask):
-            return self.hosted
-        members = self.ask(0, moment.state)
-        runtime, first = self.runtime.fit(self.program, size(members[0]), moment, *members)
-        second = None
-        again = self.again
-        if again is not None:
-            scores = jax.eval_shape(self.program(runtime), moment, *members)
-            shapes = jax.eval_shape(again, 0, moment.state, members[0], scores._replace(aux=None))
-            _, second = self.runtime.fit(self.program, size(shapes[0]), moment, *shapes)
+        first, second = (self._outside,) * 2 if isinstance(self.task, HostTask) else self._compiled(moment)
 
         def judged(generation: int, moment: Moment) -> Judged:
             genome, luck = self.ask(generation, moment.state)
-            evaluation = first(moment, genome, luck)
-            if again is None or second is None:
-                return genome, evaluation, []
-            looked, luck = again(generation, moment.state, genome, evaluation._replace(aux=None))
-            return *_joined((genome, evaluation), (looked, second(moment, looked, luck))), []
+            evaluation, lost = first(moment, genome, luck)
+            if self.again is None:
+                return genome, evaluation, lost
+            looked, luck = self.again(generation, moment.state, genome, evaluation._replace(aux=None))
+            seen, more = second(moment, looked, luck)
+            more = [row._replace(member=row.member + size(genome)) for row in more]
+            return *_joined((genome, evaluation), (looked, seen)), lost + more
 
         return judged
+
+    def _compiled(self, moment: Moment) -> tuple[Callable, Callable]:
+        """What judges the members of a generation, and its second looks."""
+        members = self.ask(0, moment.state)
+        runtime, first = self.runtime.fit(self.program, size(members[0]), moment, *members)
+        second = first
+        if self.again is not None:
+            scores = jax.eval_shape(self.program(runtime), moment, *members)
+            looked = jax.eval_shape(self.again, 0, moment.state, members[0], scores._replace(aux=None))
+            _, second = self.runtime.fit(self.program, size(looked[0]), moment, *looked)
+        return lambda *args: (first(*args), []), lambda *args: (second(*args), [])
+
+    def _outside(self, moment: Moment, genome: Genome, luck: Key[Array, "n"]) -> tuple[Evaluation, list[Lost]]:
+        """Judge the members of a generation in a host task's worlds."""
+        evaluation, lost = self.opened(everyone(self.bases(moment.state), genome, luck), moment.task_state)
+        return jax.device_put(evaluation, self.runtime.everywhere), lost
 
     @cached_property
     def opened(self) -> Judge:
         """The host task, set up; `close` lets go of it."""
         assert isinstance(self.task, HostTask)
-        return self.task.open(Host(getattr(self.strategy, "noise", None), self.runtime))
+        return self.task.open(Host(self.strategy.noise, self.runtime))
 
     def close(self):
         """Let go of what the task holds outside of JAX."""
         if "opened" in vars(self):
             self.opened.close()
-
-    def hosted(self, generation: int, moment: Moment) -> Judged:
-        """What `compile` returns for a host task."""
-        bases = self.bases(moment.state)
-        genome, luck = self.ask(generation, moment.state)
-        evaluation, lost = self._host(bases, genome, luck, moment.task_state)
-        if self.again is None:
-            return genome, evaluation, lost
-        looked, luck = self.again(generation, moment.state, genome, evaluation._replace(aux=None))
-        second, more = self._host(bases, looked, luck, moment.task_state)
-        more = [row._replace(member=row.member + size(genome)) for row in more]
-        return *_joined((genome, evaluation), (looked, second)), lost + more
-
-    def _host(self, bases: Params, genome: Genome, luck: Key[Array, "n"], state: State):
-        evaluation, lost = self.opened(everyone(bases, genome, luck), state)
-        return jax.device_put(evaluation, self.runtime.everywhere), lost
 
     @cached_property
     def bases(self) -> Callable:
@@ -207,11 +200,11 @@ class Engine:
         if isinstance(self.task, HostTask):
             solution = jax.jit(self.strategy.solution)
             opened = lambda moment, keys: self.opened(alone(solution(moment.state), keys), moment.task_state)  # noqa: E731
-            return lambda moment, keys: self._told(opened(moment, keys)[0])
+            return lambda moment, keys: self.in_units(opened(moment, keys)[0])
 
         def program(moment, keys):
             params = self.strategy.solution(moment.state)
-            return self._told(jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys))
+            return self.in_units(jax.vmap(lambda key: judge(self.task, moment.task_state)(params, key))(keys))
 
         return jax.jit(program, compiler_options=options())
 
@@ -221,10 +214,13 @@ class Engine:
         task: Any = self.task  # `measure` is optional, so no part of the protocol
         if not hasattr(task, "measure"):
             return None
-        program = lambda moment, start, key: task.measure(self._solution(moment), start, moment.task_state, key)  # noqa: E731
+
+        def program(moment, start, key):
+            return task.measure(self.strategy.solution(moment.state), start, moment.task_state, key)
+
         return jax.jit(program, compiler_options=options())
 
-    def _told(self, judged: Evaluation) -> Evaluation:
+    def in_units(self, judged: Evaluation) -> Evaluation:
         """An evaluation in the numbers that people see."""
         return judged._replace(fitness=judged.fitness.astype(jnp.float32) * unit_of(self.task))
 
@@ -238,9 +234,6 @@ class Engine:
                 f"`absorb` returns a state like the one it gets, {kinds[0]} (shapes, types); got {kinds[1]}."
             )
         return after
-
-    def _solution(self, moment: Moment) -> Params:
-        return self.strategy.solution(moment.state)
 
     def _keys(self, generation):
         return split(fold_in(self.key, generation), 2)

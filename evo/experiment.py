@@ -27,8 +27,8 @@ LEAST = {
     "checkpoint_every": 1,
     "keep": 1,
     "eval_every": 0,
+    "eval_episodes": 1,
 }
-LEAST |= {"eval_episodes": 1}
 FREE = ("generations", "chunk", "devices", "checkpoint_every", "keep", "eval_every", "eval_episodes", "log")
 
 

@@ -21,18 +21,16 @@ from jaxtyping import Array, Key
 from evo.genome import Genome, expand, size
 from evo.integer import Integer
 from evo.lazy import Lazy, densify
-from evo.leaf import is_whole, path_of, shifted
-from evo.noise import Frozen, LowRank, Noise, sizes_of
+from evo.leaf import Axes, is_whole, path_of, shifted
+from evo.noise import SMALL_LEAF, Frozen, LowRank, Noise, sizes_of
 from evo.noise import thin as is_thinner
 from evo.random import fold_in, kept, stocked
 
 SMALL = 1 << 23  # bytes of rows up to which `maker` makes all members at once
-KEPT = 1 << 12  # numbers of a mixed leaf up to which making it again for each use costs more than keeping it
 WORDS = 1 << 22  # random words, of all leaves and rows of keys, that are hashed at once
 
 Params = Any
 Own = Any  # a leaf's own keys, of some genes or members: an array of keys, or a `Stock`
-Axes = tuple[tuple[int, ...], tuple[int, ...]]  # the row axes and the column axes of a leaf; the others are stacked
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,7 @@ def express(noise: Noise | ByPath | Plan, bases: Params, genome: Genome) -> Para
 
 def made(leaf: Array | Lazy) -> Array | Lazy:
     """The leaf; where it is small and dense, as one that is in memory before anything uses it."""
-    if isinstance(leaf, Lazy) or leaf.dtype != jnp.float32 or not 0 < leaf.size <= KEPT:
+    if isinstance(leaf, Lazy) or leaf.dtype != jnp.float32 or not 0 < leaf.size <= SMALL_LEAF:
         return leaf
     return kept(leaf)
 

@@ -71,7 +71,7 @@ class Folder:
             return False
         raise ValueError(f"{self.path} is not a run folder: it has no versions.json.")
 
-    def begin(self, config: str, plan: Plan | None, params: Any):
+    def begin(self, config: str, plan: Plan, params: Any):
         """Write what doesn't change during a run; versions.json, by which a run is known, last."""
         self.configure(config)
         write(self.path / "leaves.json", json.dumps(_describe(plan, params), indent=1))
@@ -117,11 +117,9 @@ class Folder:
     def config(self) -> str:
         return (self.path / "config.yaml").read_text()
 
-    def plan(self) -> Plan | None:
-        """How noise acted on every leaf; None for a strategy without noise."""
+    def plan(self) -> Plan:
+        """How noise acted on every leaf."""
         rows = read_json(self.path / "leaves.json")
-        if any(row["noise"] is None for row in rows):
-            return None
         return Plan(tuple(Leaf(r["path"], _noise(r["noise"]), tuple(r["rows"]), tuple(r["cols"])) for r in rows))
 
     def template(self) -> Any:
@@ -207,16 +205,19 @@ def _number(x) -> float:
     return float("nan") if x is None else float(x)
 
 
-def _describe(plan: Plan | None, params: Any) -> list[dict[str, Any]]:
-    leaves = {leaf.path: leaf for leaf in plan.leaves} if plan else {}
-    rows = []
-    for path, x in ((path, x) for path, x in flatten(params).items()):
-        leaf = leaves.get(path) or leaves.get("" if path == "value" else path)
-        noise = {"kind": type(leaf.noise).__name__, **_fields(leaf.noise)} if leaf else None
-        axes = {"rows": leaf.rows, "cols": leaf.cols} if leaf else {}
-        own = leaf.path if leaf else path
-        rows.append({"path": own, "shape": x.shape, "dtype": str(x.dtype), "noise": noise, **axes})
-    return rows
+def _describe(plan: Plan, params: Any) -> list[dict[str, Any]]:
+    """Each leaf's path, shape and dtype, and how noise acts on it."""
+    return [
+        {
+            "path": leaf.path,
+            "shape": jnp.shape(x),
+            "dtype": str(jnp.result_type(x)),
+            "noise": {"kind": type(leaf.noise).__name__, **_fields(leaf.noise)},
+            "rows": leaf.rows,
+            "cols": leaf.cols,
+        }
+        for leaf, x in zip(plan.of(params), jax.tree.leaves(params), strict=True)
+    ]
 
 
 def _fields(noise: Any) -> dict[str, Any]:

@@ -18,10 +18,9 @@ from jaxtyping import Array, Float, Int
 from evo.arrivals import Moves, moved
 from evo.engine import Engine, Moment
 from evo.genome import concatenate, size
+from evo.records import STATE
 from evo.runtime import Runtime
 from evo.task import Evaluation
-
-SMALL = 1 << 16  # bytes of task state that are kept of every generation
 
 
 class Block(NamedTuple):
@@ -90,4 +89,4 @@ def scores(evaluation: Evaluation) -> tuple[Array, Any, Any]:
 def _small(state: Any) -> Any:
     leaves = jax.tree.leaves(jax.eval_shape(lambda: state))
     keys = any(jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in leaves)
-    return () if keys or sum(x.size * x.dtype.itemsize for x in leaves) > SMALL else state
+    return () if keys or sum(x.size * x.dtype.itemsize for x in leaves) > STATE else state

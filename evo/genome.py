@@ -54,22 +54,18 @@ def concatenate(*genomes: Genome) -> Genome:
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), *[expand(g) for g in genomes])
 
 
-def around(key: Key[Array, ""], n: int, scale: float | Float[Array, ""], paired: bool = True) -> Genome:
+def around(
+    key: Key[Array, ""], n: int, scale: float | Float[Array, ""] | Int[Array, ""], paired: bool = True
+) -> Genome:
     """n members around one centre, a gene each; `paired`: members 2i and 2i + 1 share a key and differ in sign."""
     shared = 2 if paired else 1
     keys = jax.vmap(partial(fold_in, key))(jnp.arange(n // shared))
-    sign = jnp.where(jnp.arange(n) % shared == 1, -1.0, 1.0)
+    sign = jnp.where(jnp.arange(n) % shared == 1, -1, 1).astype(jnp.result_type(scale))
     return Genome(keys[:, None], (scale * sign)[:, None])
 
 
-def dense_rows(n: int, dtype=jnp.float32) -> Genome:
-    """Genomes of members that are the n base rows as they stand, with no noise at all."""
+def as_they_stand(rows: Int[Array, "n"]) -> Genome:
+    """Members that are these base rows, with no noise at all."""
+    n = rows.shape[0]
     key = jax.random.split(jax.random.key(0), n)[:, None][:, :0]
-    return Genome(key, jnp.zeros((n, 0), dtype), jnp.arange(n)[:, None])
-
-
-def part(genome: Genome, start: int, stop: int) -> Genome:
-    """Members start to stop, which must not cut through a shared row of keys."""
-    shared = size(genome) // genome.key.shape[0]
-    scale, parents, mix = jax.tree.map(lambda x: x[start:stop], expand(genome)[1:])
-    return Genome(genome.key[start // shared : stop // shared], scale, parents, mix)
+    return Genome(key, jnp.zeros((n, 0)), rows[:, None])

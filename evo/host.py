@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from evo.express import express_dense
-from evo.genome import Genome, expand, size
+from evo.genome import Genome, as_they_stand, expand, size
 from evo.runtime import Runtime
 from evo.task import Evaluation, Params, State, Task
 
@@ -185,6 +185,5 @@ def everyone(bases: Params, genome: Genome, luck: Key[Array, "n"]) -> Members:
 
 def alone(params: Params, luck: Key[Array, "n"]) -> Members:
     """One set of parameters, judged once a key."""
-    n = luck.shape[0]
-    genome = Genome(luck[:, None][:, :0], jnp.zeros((n, 0)), jnp.zeros((n, 1), jnp.int32))
+    genome = as_they_stand(jnp.zeros(luck.shape[0], jnp.int32))
     return Members(jax.tree.map(lambda x: x[None], params), genome, luck)

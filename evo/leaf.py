@@ -12,6 +12,7 @@ FRACTION = 8  # binary places by which a whole-number leaf's factors are finer t
 UNROLL = 8  # up to this rank, sums over ranks are written out: XLA fuses them into what comes next
 
 Params = Any
+Axes = tuple[tuple[int, ...], tuple[int, ...]]  # the row axes and the column axes of a leaf; the others are stacked
 
 
 class Lazy(NamedTuple):

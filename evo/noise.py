@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from evo.leaf import wider
 from evo.random import Law, draw
 
-SMALL = 1 << 12  # numbers of a leaf up to which drawing them again for each use costs more than keeping them
+SMALL_LEAF = 1 << 12  # numbers of a leaf up to which drawing them again for each use costs more than keeping them
 CHUNK = 1 << 24  # numbers of noise alive at a time in a `total`
 
 
@@ -51,7 +52,7 @@ class Gaussian:
     law: Law = "normal"
 
     def dense(self, key, shape, dtype=jnp.float32):
-        return draw(key, shape, self.law, dtype, keep=math.prod(shape) <= SMALL)
+        return draw(key, shape, self.law, dtype, keep=math.prod(shape) <= SMALL_LEAF)
 
     def factors(self, key, shape, dtype=jnp.float32):
         return None
@@ -103,9 +104,9 @@ class LowRank:
         def block(keys, weights):
             a, b = jax.vmap(lambda key: self.factors(key, shape, dtype))(keys)
             a = a * weights.astype(dtype).reshape((-1,) + (1,) * (a.ndim - 1))
-            return jnp.einsum("i...mr,i...nr->...mn", a, b, preferred_element_type=wide(dtype))
+            return jnp.einsum("i...mr,i...nr->...mn", a, b, preferred_element_type=wider(dtype))
 
-        return accumulate(block, keys, weights, self.rank * (m + n) * math.prod(stack), shape, wide(dtype))
+        return accumulate(block, keys, weights, self.rank * (m + n) * math.prod(stack), shape, wider(dtype))
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,6 @@ def thin(shape: tuple[int, ...], rank: int) -> bool:
     return len(shape) >= 2 and rank * (shape[-2] + shape[-1]) < shape[-2] * shape[-1]
 
 
-def wide(dtype):
-    """What numbers of this kind are added up in."""
-    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
-
-
 def sizes_of(shape: tuple[int, ...], rank: int) -> list[int]:
     """How many numbers each factor of this rank has."""
     *stack, m, n = shape
@@ -143,9 +139,9 @@ def _dense_total(noise: Noise, keys, weights, shape, dtype):
 
     def block(keys, weights):
         rows = jax.vmap(lambda key: noise.dense(key, shape, dtype))(keys)
-        return jnp.tensordot(weights.astype(dtype), rows, 1, preferred_element_type=wide(dtype))
+        return jnp.tensordot(weights.astype(dtype), rows, 1, preferred_element_type=wider(dtype))
 
-    return accumulate(block, keys, weights, math.prod(shape), shape, wide(dtype))
+    return accumulate(block, keys, weights, math.prod(shape), shape, wider(dtype))
 
 
 def accumulate(block, keys, weights, numbers: int, shape, dtype):

@@ -85,6 +85,12 @@ def novelty(seen: Seen, descriptor: Float[Array, "n d"], k: int, peers: bool = T
     return jnp.where(finite, found, -jnp.inf)
 
 
+def mean_of_valid(novelty: Float[Array, "n"]) -> Float[Array, ""]:
+    """The mean of what is finite; 0 where nothing is."""
+    valid = jnp.isfinite(novelty)
+    return jnp.where(valid, novelty, 0.0).sum() / jnp.maximum(valid.sum(dtype=jnp.int32), 1).astype(jnp.float32)
+
+
 def described(evaluation: Evaluation, descriptors: int) -> Float[Array, "n d"]:
     """The descriptors of a generation. Raises where the task gives none, or another number of them."""
     descriptor = evaluation.descriptor

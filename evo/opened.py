@@ -84,8 +84,7 @@ class Run:
     @cached_property
     def strategy(self) -> Strategy:
         """The strategy as it ran, its noise planned."""
-        strategy, plan = self._made("strategy", self.given_strategy, Strategy), self.folder.plan()
-        return strategy if plan is None else replace(strategy, noise=plan)
+        return replace(self._made("strategy", self.given_strategy, Strategy), noise=self.folder.plan())
 
     def solution(self) -> Params:
         """What the run takes home, as far as it got."""

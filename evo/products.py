@@ -16,14 +16,14 @@ from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
 from evo.leaf import FRACTION, Lazy, is_lazy, is_whole, wider
-from evo.rules import aval_of, base_of, bind, rule
+from evo.rules import base_of, bind, rule, shape_of
 
 WINDOWS = 64  # up to this many window places a convolution is shifts of one product
 
 
 def shared(eqn: JaxprEqn, *operands) -> Array:
     """The product as it stands, with the base for the leaf, not rounded yet."""
-    wide = wider(aval_of(eqn.outvars[0]).dtype)
+    wide = wider(shape_of(eqn.outvars[0]).dtype)
     return bind(eqn, *map(base_of, operands), preferred_element_type=wide)[0]
 
 
@@ -42,14 +42,14 @@ def _(eqn, lhs, rhs):
         return NotImplemented
     thin = thin_part(w, lw, x, lx, out, total.dtype, eqn.params["precision"])
     total += thin >> FRACTION if is_whole(w.base) else thin
-    return [total.astype(aval_of(eqn.outvars[0]).dtype)]
+    return [total.astype(shape_of(eqn.outvars[0]).dtype)]
 
 
 def labels_of(eqn: JaxprEqn) -> tuple[list[int], list[int], list[int]]:
     """A number for each axis of a dot's operands and of its output, as einsum has letters."""
     (lc, rc), (lb, rb) = eqn.params["dimension_numbers"]
-    left = list(range(aval_of(eqn.invars[0]).ndim))
-    right = [len(left) + axis for axis in range(aval_of(eqn.invars[1]).ndim)]
+    left = list(range(shape_of(eqn.invars[0]).ndim))
+    right = [len(left) + axis for axis in range(shape_of(eqn.invars[1]).ndim)]
     for i, j in zip((*lc, *lb), (*rc, *rb), strict=True):
         right[j] = left[i]
     out = [left[i] for i in lb] + [i for i in left if i not in right] + [j for j in right if j not in left]
@@ -103,11 +103,11 @@ def _(eqn, x, w, sizes):
     end = jnp.cumsum(sizes)[:, None]
     row = jnp.arange(x.shape[0], dtype=end.dtype)[None]
     own = ((end - sizes[:, None] <= row) & (row < end))[..., None]
-    wide = wider(aval_of(eqn.outvars[0]).dtype)
+    wide = wider(shape_of(eqn.outvars[0]).dtype)
     how = {"precision": eqn.params["precision"], "preferred_element_type": wide}
     rows = jnp.where(own, x[None], jnp.zeros((), x.dtype))
     thin = jnp.einsum("gtr,gor->to", jnp.einsum("gti,gir->gtr", rows, first, **how), second.astype(wide), **how)
-    return [(jnp.einsum("gti,gio->to", rows, w.base, **how) + thin).astype(aval_of(eqn.outvars[0]).dtype)]
+    return [(jnp.einsum("gti,gio->to", rows, w.base, **how) + thin).astype(shape_of(eqn.outvars[0]).dtype)]
 
 
 def ragged_roles(eqn: JaxprEqn) -> tuple[list[int], list[int]] | None:
@@ -130,7 +130,7 @@ def ragged_roles(eqn: JaxprEqn) -> tuple[list[int], list[int]] | None:
 def _(eqn, x, w):
     """A convolution with the factor of window and inputs, giving r channels, then a product with the other."""
     parts = None if is_lazy(x) or eqn.params["batch_group_count"] > 1 else window_and_outputs(eqn, w)
-    if parts is None or 0 in (*x.shape, *aval_of(eqn.outvars[0]).shape):
+    if parts is None or 0 in (*x.shape, *shape_of(eqn.outvars[0]).shape):
         return NotImplemented
     window, outputs = parts
     total, groups = shared(eqn, x, w), eqn.params["feature_group_count"]
@@ -139,7 +139,7 @@ def _(eqn, x, w):
     spread = spread.reshape(*spread.shape[:-2], -1)
     batch, feature, *space = eqn.params["dimension_numbers"].out_spec
     order = sorted(range(spread.ndim), key=lambda i: [batch, *space, feature][i])
-    return [(total + spread.transpose(order)).astype(aval_of(eqn.outvars[0]).dtype)]
+    return [(total + spread.transpose(order)).astype(shape_of(eqn.outvars[0]).dtype)]
 
 
 def window_and_outputs(eqn: JaxprEqn, w: Lazy) -> tuple[Array, Array] | None:
@@ -164,7 +164,7 @@ def slides(eqn: JaxprEqn) -> bool:
 
 def places(eqn: JaxprEqn) -> list[int]:
     """How many places a window has along each axis, once the phases of a stride are channels."""
-    shape, (_, _, *space) = aval_of(eqn.invars[1]).shape, eqn.params["dimension_numbers"].rhs_spec
+    shape, (_, _, *space) = shape_of(eqn.invars[1]).shape, eqn.params["dimension_numbers"].rhs_spec
     return [-(-shape[axis] // s) for axis, s in zip(space, eqn.params["window_strides"], strict=True)]
 
 

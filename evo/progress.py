@@ -113,6 +113,6 @@ def _plain(console: Console, generations: int, recent: deque) -> Watch:
         recent.append(row)
         if time.monotonic() - said >= PATIENCE or row["generation"] + 1 == generations:
             said = time.monotonic()
-            console.print(line(recent, generations), highlight=False, soft_wrap=True)
+            console.print(line(recent, generations), soft_wrap=True)
 
     return show

@@ -14,6 +14,8 @@ import numpy as np
 
 from evo.files import append, read_json, write
 
+STATE = 1 << 16  # bytes of task state that are recorded with every generation
+
 
 @dataclass(frozen=True)
 class Records:

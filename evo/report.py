@@ -11,9 +11,10 @@ from typing import Any
 import jax
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
-from evo.axes import Axes, dry, split_axes
-from evo.leaf import Lazy, Params, path_of
-from evo.walk import Track, look, shape_of, walk
+from evo.axes import dry, split_axes
+from evo.leaf import Axes, Lazy, Params, path_of
+from evo.rules import shape_of
+from evo.walk import Track, look, walk
 
 
 @dataclass(frozen=True)

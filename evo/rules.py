@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
@@ -32,9 +32,10 @@ def bind(eqn: JaxprEqn, *values: Array, **changed) -> list[Array]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def aval_of(var) -> Any:
-    """The shape and dtype of a variable."""
-    return var.aval
+def shape_of(var) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of a variable, or of an array."""
+    aval = getattr(var, "aval", var)
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
 def rule(*primitives: str):
@@ -238,7 +239,7 @@ def _(x, shape, params, indices):
 
 def picked(eqn: JaxprEqn) -> list[int]:
     """The axes of its operand in which an equation looks up single entries, at places that only the data knows."""
-    shape, sizes = aval_of(eqn.invars[0]).shape, eqn.params["slice_sizes"]
+    shape, sizes = shape_of(eqn.invars[0]).shape, eqn.params["slice_sizes"]
     numbers = eqn.params.get("dimension_numbers")
     axes = range(len(shape)) if numbers is None else numbers.start_index_map
     return [axis for axis in axes if sizes[axis] == 1 < shape[axis]]

@@ -17,8 +17,8 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal
 from jaxtyping import Array
 
 from evo.leaf import Lazy, dense, is_lazy
-from evo.rules import bind
-from evo.walk import INLINE, Loop, Track, attempt, body_of, look, loop_of, opened, row_of, shape_of, walk
+from evo.rules import bind, shape_of
+from evo.walk import INLINE, Loop, Track, attempt, body_of, look, loop_of, opened, row_of, walk
 
 
 class Held(NamedTuple):

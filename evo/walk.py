@@ -16,7 +16,7 @@ from jaxtyping import Array
 import evo.linear  # its rules join the table
 import evo.products  # noqa: F401  and these
 from evo.leaf import Lazy, absorbed, dense, is_lazy, is_thin, is_whole
-from evo.rules import RULES, VIEWS, WHOLE, bind
+from evo.rules import RULES, VIEWS, WHOLE, bind, shape_of
 
 INLINE = {
     "jit",
@@ -138,12 +138,6 @@ def trial(eqn: JaxprEqn, tracks: Sequence[Track | None]) -> tuple[list, list[int
         return outs
 
     return jax.eval_shape(run, shapes), lost
-
-
-def shape_of(var) -> jax.ShapeDtypeStruct:
-    """The shape of a variable or of an array."""
-    aval = getattr(var, "aval", var)
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
 def walk(jaxpr: Jaxpr, tracks: Sequence[Track | None], visit: Visit) -> list[Track | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from statistics import NormalDist
 from typing import ClassVar, NamedTuple
 
@@ -14,10 +14,9 @@ from jaxtyping import Array, Int, Int32
 
 from evo.ascent import live, merged
 from evo.express import ByPath, Plan, plan
-from evo.genome import Genome
+from evo.genome import Genome, around
 from evo.integer import Integer
 from evo.leaf import is_whole
-from evo.random import fold_in
 from evo.schedule import Hyperbolic, Schedule, at
 from evo.task import Params
 
@@ -71,10 +70,7 @@ class EGG:
         return EGGState(jax.tree.map(jnp.asarray, params), jnp.zeros((), jnp.int32))
 
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:
-        pair = jnp.arange(self.population // 2, dtype=jnp.int32)
-        keys = jax.vmap(partial(fold_in, key))(pair)
-        scale = jnp.tile(jnp.array([1, -1], jnp.int32), self.population // 2)
-        return Genome(keys[:, None], scale[:, None]), jnp.repeat(pair, 2)
+        return around(key, self.population, jnp.int32(1)), jnp.arange(self.population) // 2
 
     def bases(self, state) -> Params:
         return state.center

@@ -12,7 +12,23 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from evo.ascent import PLAIN, cast, floating, joined, live, masters, merged, optimizer, parted, total
+from evo.ascent import (
+    PLAIN,
+    ascend,
+    cast,
+    changed,
+    cosine,
+    floating,
+    joined,
+    live,
+    masters,
+    merged,
+    norm,
+    optimizer,
+    parted,
+    total,
+    unit,
+)
 from evo.express import ByPath, Plan
 from evo.genome import Genome, around
 from evo.leaf import path_of
@@ -116,13 +132,11 @@ class ES:
         return jax.tree.map(own, state.center, state.like)
 
     def tell(self, runtime, state, genome, evaluation) -> tuple[ESState, dict[str, Array]]:
-        weights = SHAPINGS[self.shaping](evaluation.fitness, self.group)
-        weights = weights / (jnp.sqrt(total(weights**2)) + 1e-12)
+        weights = unit(SHAPINGS[self.shaping](evaluation.fitness, self.group))
         halves = self._gradients(runtime, state, genome, weights)
         center = self._flat(state.center)
-        downhill = jax.tree.map(lambda *g: -sum(g), *map(self._joined, halves))
-        with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes on purpose
-            updates, optimizer = self._optimizer().update(downhill, state.optimizer, center)
+        gradient = jax.tree.map(jnp.add, *map(self._joined, halves))
+        updates, optimizer = ascend(self._optimizer(), gradient, state.optimizer, center)
         if self.weight_decay:
             decay = at(self.lr, state.generation) * self.weight_decay
             updates = jax.tree.map(lambda u, x: u - decay * x, updates, center)
@@ -192,30 +206,6 @@ class OpenAIES(ES):
     """ES with Gaussian noise in every weight (Salimans et al. 2017, arXiv:1703.03864)."""
 
     noise: Noise | ByPath | Plan = Gaussian()
-
-
-def norm(tree: dict[str, Array]) -> Float[Array, ""]:
-    """The length of all leaves together."""
-    return jnp.sqrt(sum(total(x**2) for x in joined(tree).values()))
-
-
-def cosine(a: dict[str, Array], b: dict[str, Array]) -> Float[Array, ""]:
-    """Cosine between two gradients; 0 where either is 0."""
-    a, b = joined(a), joined(b)
-    gram = sum((products(jnp.stack([a[path], b[path]])) for path in a), jnp.zeros((2, 2)))
-    return gram[0, 1] / jnp.maximum(jnp.sqrt(gram[0, 0]) * jnp.sqrt(gram[1, 1]), 1e-30)
-
-
-def products(pair: Float[Array, "2 ..."]) -> Float[Array, "2 2"]:
-    """The dot products of two arrays with each other and themselves, in one pass over both."""
-    return (pair[:, None] * pair[None]).sum(tuple(range(2, pair.ndim + 1)))
-
-
-def changed(before: dict[str, Array], after: dict[str, Array]) -> Float[Array, ""]:
-    """Share of parameters that differ, in the model's own dtype: what a step in half precision rounds away is not."""
-    count = float(max(1, sum(x.size for x in before.values())))  # a float: counts may pass 2^31
-    before, after = joined(before), joined(after)
-    return jnp.asarray(sum(total(before[path] != after[path]) for path in before), jnp.float32) / count
 
 
 def ties(fitness: Float[Array, "n"]) -> Float[Array, ""]:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from evo.ascent import cast
 from evo.express import ByPath, Plan
-from evo.genome import Genome, dense_rows
+from evo.genome import Genome, as_they_stand
 from evo.noise import Frozen, Noise
 from evo.registry import nearest
 from evo.runtime import Runtime
@@ -94,7 +94,7 @@ class Evosax:
 
     def ask(self, key: Key[Array, ""], state: State) -> tuple[Genome, Int[Array, "n"]]:
         """The rows as they stand, with a trial each. (evosax's own ask changes its state, so `tell` did it.)"""
-        return dense_rows(self.population), jnp.arange(self.population)
+        return as_they_stand(jnp.arange(self.population)), jnp.arange(self.population)
 
     def bases(self, state: State) -> Params:
         """The population."""

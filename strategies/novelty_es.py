@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from evo.ascent import cast, live, masters, merged, optimizer
+from evo.ascent import ascend, cast, live, masters, merged, optimizer, unit
 from evo.express import ByPath, Plan, express_dense
 from evo.genome import Genome, around
 from evo.lineage import fittest
 from evo.noise import Gaussian, Noise
-from evo.novelty import Seen, admit, described, novelty, unseen
+from evo.novelty import Seen, admit, described, mean_of_valid, novelty, unseen
 from evo.random import fold_in
 from evo.runtime import Runtime
 from evo.schedule import Schedule, at
@@ -131,19 +131,16 @@ class NoveltyES:
         c, center = self.centers, genome.parents[self.centers, 0]
         seen = self._seen(state, evaluation)
         new = self._novelty(seen, evaluation)[c:]
-        weights = state.weight * centered_ranks(new) + (1 - state.weight) * centered_ranks(evaluation.fitness[c:])
-        weights = weights / (jnp.sqrt((weights**2).sum()) + 1e-12)
+        ranks = state.weight * centered_ranks(new) + (1 - state.weight) * centered_ranks(evaluation.fitness[c:])
         pairs = Genome(genome.key[c::2], genome.scale[c:])
         here = jax.tree.map(lambda x: x[center], (state.centers, state.optimizer))
-        (moved, ascent), norm = self._step(runtime, here, pairs, weights)
+        (moved, ascent), norm = self._step(runtime, here, pairs, unit(ranks))
         put = lambda rows, row: rows.at[center].set(row)  # noqa: E731
         best, score = fittest(self.noise, self.bases(state), genome, evaluation.fitness, state.best, state.fitness)
         weight, stale = self._adapted(state, score)
-        valid = jnp.isfinite(new)
-        total = jnp.where(valid, new, 0.0).sum() / jnp.maximum(valid.sum(dtype=jnp.int32), 1).astype(jnp.float32)
         info = {
             "center": center,
-            "novelty_mean": total,
+            "novelty_mean": mean_of_valid(new),
             "weight": state.weight,
             "best_so_far": score,
             "update_norm": norm,
@@ -172,8 +169,7 @@ class NoveltyES:
         center, ascent = here
         gradient = live(self.noise, runtime.sum(self.noise, center, pairs, weights))
         own = live(self.noise, center)
-        with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes on purpose
-            updates, ascent = self._ascent().update(jax.tree.map(jnp.negative, gradient), ascent, own)
+        updates, ascent = ascend(self._ascent(), gradient, ascent, own)
         return (merged(self.noise, center, optax.apply_updates(own, updates)), ascent), optax.tree.norm(updates)
 
     def _adapted(self, state: State, score: Float[Array, ""]):

@@ -27,7 +27,7 @@ from evo.lineage import (
     unpacked,
 )
 from evo.noise import Gaussian, Noise
-from evo.novelty import Seen, admit, described, novelty, unseen
+from evo.novelty import Seen, admit, described, mean_of_valid, novelty, unseen
 from evo.runtime import Runtime
 from evo.schedule import Schedule
 from evo.task import Evaluation, Params
@@ -107,19 +107,17 @@ class NoveltyGA:
         fitness, descriptor = evaluation.fitness, described(evaluation, self.descriptors)
         descriptor = jnp.where(jnp.isfinite(fitness)[:, None], descriptor, jnp.nan)
         new = novelty(state.seen, descriptor, self.k)
-        valid = jnp.isfinite(new)
         lineage = jax.lax.cond(
-            valid.any(),
+            jnp.isfinite(new).any(),
             lambda lineage: descend(self.noise, lineage, genome, survivors(new, jnp.argmax(new), self.parents)),
             lambda lineage: lineage,
             state.lineage,
         )
         seen = admit(state.seen, descriptor, self._admitted(genome))
         best, score = fittest(self.noise, state.lineage.rows, genome, fitness, state.best, state.fitness)
-        total = jnp.where(valid, new, 0.0).sum()
         info = {
             "best_so_far": score,
-            "novelty_mean": total / jnp.maximum(valid.sum(dtype=jnp.int32), 1).astype(jnp.float32),
+            "novelty_mean": mean_of_valid(new),
             "novelty_best": new.max(),
             "admitted": seen.admitted,
         }

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
-from evo.archive import Archive, Cells, Grid, Inserted, empty, insert
+from evo.archive import Archive, Cells, Grid, Inserted, checked, empty, insert
 from evo.bandit import Played, choose, learn, unplayed
 from evo.elites import best, filled, stats
 from evo.emitter import Emitter, Offspring, Record, Stage
 from evo.express import ByPath, Plan, maker
-from evo.genome import Genome, concatenate, expand
+from evo.genome import Genome, as_they_stand, concatenate, expand
 from evo.luck import corrected, look, unseen
 from evo.noise import Gaussian, Noise
 from evo.random import fold_in, kept_keys
@@ -102,7 +102,7 @@ class QD:
             emitter.ask(fold_in(key, i), state.emitters[i], state.archive, own)
             for i, (emitter, own) in enumerate(zip(self.emitters, self._own, strict=False))
         ]
-        still = [_still(self._turn(state)[0])] if self.looks else []
+        still = [as_they_stand(self._turn(state)[0])] if self.looks else []
         genomes, trials = alike([genome for genome, _ in asked] + still), [trial for _, trial in asked]
         if state.played is not None:
             who = self._playing(state)
@@ -126,9 +126,10 @@ class QD:
         how many belong to no cell (`unfiled`: a descriptor that isn't finite, or is out of bounds and refused); the
         first two by emitter where there are several (`added_0`, ...), with a bandit also who played (`played_0`, ...);
         with `looks` what `evo.luck.corrected` says."""
-        archive, n = self._looked(state, evaluation), self.offspring
+        n, every = self.offspring, checked(self.cells, evaluation.descriptor)
+        archive = self._looked(state, evaluation.fitness[n:], every[n:])
         genome = jax.tree.map(lambda x: x[:n], expand(genome))
-        fitness, descriptor = evaluation.fitness[:n], _first(evaluation.descriptor, n)
+        fitness, descriptor = evaluation.fitness[:n], every[:n]
         maker_of, rows = self._makers(state), maker(self.noise, archive.rows, genome)
         archive, inserted = insert(
             self.cells, archive, fitness, descriptor, rows, self._record(state, genome, maker_of)
@@ -232,19 +233,12 @@ class QD:
         place = jnp.arange(self.looks)
         return cells[(state.turn + place) % jnp.maximum(count, 1)], place < count
 
-    def _looked(self, state: State, evaluation: Evaluation) -> Archive:
-        archive, n = state.archive, self.offspring
+    def _looked(self, state: State, fitness: Float[Array, "l"], descriptor: Float[Array, "l d"]) -> Archive:
         if not self.looks:
-            return archive
-        cell, valid = self._turn(state)
-        looks = look(archive.record.looks, cell, valid, evaluation.fitness[n:], _last(evaluation.descriptor, n))
-        return archive._replace(record=archive.record._replace(looks=looks))
-
-
-def _still(cell: Int[Array, "l"]) -> Genome:
-    """The elites of these cells as they are."""
-    n = cell.shape[0]
-    return Genome(jax.random.split(jax.random.key(0), n)[:, None][:, :0], jnp.zeros((n, 0)), cell[:, None])
+            return state.archive
+        record = state.archive.record
+        looks = look(record.looks, *self._turn(state), fitness, descriptor)
+        return state.archive._replace(record=record._replace(looks=looks))
 
 
 def alike(genomes: list[Genome]) -> list[Genome]:
@@ -273,13 +267,3 @@ def _padded(genome: Genome, genes: int, parents: int, mixed: bool) -> Genome:
         mix = jnp.eye(1, genome.parents.shape[1]).repeat(n, 0) if mix is None else mix
         mix = jnp.pad(mix, ((0, 0), (0, lacking)))
     return Genome(key, scale, jnp.pad(genome.parents, ((0, 0), (0, lacking)), mode="edge"), mix)
-
-
-def _first(descriptor: Any, n: int) -> Any:
-    return None if descriptor is None else descriptor[:n]
-
-
-def _last(descriptor: Any, n: int) -> Any:
-    if descriptor is None:
-        raise ValueError("Quality diversity needs a descriptor, and this task gives none. Return `evo.Evaluation`.")
-    return descriptor[n:]

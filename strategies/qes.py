@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from evo.ascent import live, merged
+from evo.ascent import live, merged, unit
 from evo.express import ByPath, Plan
 from evo.genome import Genome, around
 from evo.leaf import path_of
@@ -78,8 +78,7 @@ class QES:
         return merged(self.noise, state.center, still)
 
     def tell(self, runtime, state, genome, evaluation) -> tuple[QESState, dict[str, Array]]:
-        weights = SHAPINGS[self.shaping](evaluation.fitness, 0)
-        weights = weights / (jnp.sqrt((weights**2).sum()) + 1e-12)
+        weights = unit(SHAPINGS[self.shaping](evaluation.fitness, 0))
         signs = Genome(genome.key, jnp.sign(genome.scale))
         wide = {path: x.astype(jnp.float32) for path, x in live(self.noise, state.center).items()}
         gradient = live(self.noise, runtime.sum(self.noise, merged(self.noise, state.center, wide), signs, weights))

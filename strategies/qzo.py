@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from evo.ascent import cast, live, masters, merged
+from evo.ascent import cast, changed, live, masters, merged
 from evo.express import ByPath, Plan, matches
 from evo.genome import Genome, around
 from evo.noise import Frozen, Gaussian, Noise
 from evo.schedule import Schedule, at
-from evo.strategies.es import changed
 from evo.task import Params
 
 

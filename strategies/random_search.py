@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from evo.express import ByPath, Plan, express_dense
-from evo.genome import Genome, member
+from evo.express import ByPath, Plan
+from evo.genome import Genome
+from evo.lineage import fittest
 from evo.noise import Gaussian, Noise
 from evo.runtime import Runtime
 from evo.task import Evaluation, Params
@@ -57,13 +58,8 @@ class RandomSearch:
         self, runtime: Runtime, state: State, genome: Genome, evaluation: Evaluation
     ) -> tuple[State, dict[str, Any]]:
         """Keep the best of this generation if it beats the best so far. Logs `best_so_far`."""
-        fitness = jnp.where(jnp.isfinite(evaluation.fitness), evaluation.fitness, -jnp.inf)
-        first = jnp.argmax(fitness)
-        better = fitness[first] > state.fitness
-        found = express_dense(self.noise, state.center, member(genome, first))
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, state.best)
-        state = state._replace(best=best, fitness=jnp.maximum(fitness[first], state.fitness))
-        return state, {"best_so_far": state.fitness}
+        best, score = fittest(self.noise, state.center, genome, evaluation.fitness, state.best, state.fitness)
+        return state._replace(best=best, fitness=score), {"best_so_far": score}
 
     def solution(self, state: State) -> Params:
         """The best so far."""

@@ -9,13 +9,13 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from evo.ascent import LONG, SMALL, joined, parted
+from evo.ascent import LONG, SMALL, changed, joined, parted
 from evo.express import ByPath
 from evo.genome import expand
 from evo.noise import Frozen, Gaussian, LowRank
 from evo.runtime import Runtime
 from evo.shaping import SHAPINGS, centered_ranks, group_mean, group_z_score, z_score
-from evo.strategies.es import EGGROLL, ES, OpenAIES, changed, ties
+from evo.strategies.es import EGGROLL, ES, OpenAIES, ties
 from evo.task import Evaluation
 
 PARAMS = {"w": jnp.linspace(-0.5, 1, 48).reshape(6, 8), "b": jnp.arange(8.0) / 8}

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from evo.express import ByPath, Leaf, express, express_dense, plan
-from evo.genome import Genome, concatenate, dense_rows, expand, member, part, size
+from evo.genome import Genome, as_they_stand, concatenate, expand, member, size
 from evo.lazy import Lazy
 from evo.noise import Frozen, Gaussian, LowRank
 from evo.runtime import Runtime
@@ -72,16 +72,16 @@ def test_rows_and_columns_may_be_any_axes():
 
 def test_a_parent_that_is_not_mixed_is_taken_bit_for_bit_integers_too():
     rows = {"w": jnp.arange(6.0).reshape(3, 2) / 7, "codes": jnp.arange(3, dtype=jnp.int8)}
-    genomes = dense_rows(3)
+    genomes = as_they_stand(jnp.arange(3))
     out = jax.vmap(lambda g: express_dense(Gaussian(), rows, g))(expand(genomes))
     jax.tree.map(assert_array_equal, out, rows)
 
 
-def test_genomes_are_cut_and_joined_by_member():
+def test_genomes_are_joined_by_member():
     genome = Genome(KEYS[:2, None], jnp.array([[1.0], [-1.0], [2.0], [-2.0]]))
     assert size(genome) == 4
     assert (member(genome, 3).key == KEYS[1:2]).all()
-    both = concatenate(part(genome, 0, 2), part(genome, 2, 4))
+    both = concatenate(*(Genome(genome.key[i : i + 1], genome.scale[2 * i : 2 * i + 2]) for i in (0, 1)))
     assert (both.key == expand(genome).key).all()
     assert_array_equal(both.scale, genome.scale)
 

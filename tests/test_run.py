@@ -191,7 +191,7 @@ def test_folders_that_are_not_ours_are_refused(whole, tmp_path):
         evo.run(task, {**PARAMS, "more": jnp.zeros(2)}, STRATEGY, generations=13, seed=3, out=whole[1])
     with pytest.raises(ValueError, match="needs `params`"):
         evo.run(task, None, STRATEGY)
-    with pytest.raises(ValueError, match="`strategy` needs init, ask, bases, tell and solution"):
+    with pytest.raises(ValueError, match="`strategy` needs population, noise, init, ask, bases, tell and solution"):
         evo.run(task, PARAMS, "es")
 
 

@@ -44,6 +44,8 @@ class Archive:
 
     def __call__(self, console: Console) -> int:
         from evo.commands.opened import opened
+        from evo.view.archive import check_alike
+        from evo.view.page import archive_page
 
         if not 1 <= len(self.runs) <= 2:
             raise ValueError(f"wanted one run folder, or two to compare; got {len(self.runs)}.")
@@ -56,17 +58,15 @@ class Archive:
         runs = [opened(path) for path in self.runs]
         shown = [exhibit(run) for run in runs]
         if len(shown) == 2:
-            from evo.view.archive import alike as comparable
-
-            comparable(shown[0].data, shown[1].data)
-        cells = alike(shown, self.cell, STILL if self.replays is None else self.replays)
+            check_alike(shown[0].data, shown[1].data)
+        cells = shown_cells(shown, self.cell, STILL if self.replays is None else self.replays)
         shown = [
             followed(run, one, cells, self.episodes, len(self.cell), self.replays)
             for run, one in zip(runs, shown, strict=True)
         ]
         for one in shown:
             if one.undrawn:
-                console.print(f"{one.title}: no replays; {one.undrawn}", highlight=False, soft_wrap=True, markup=False)
+                console.print(f"{one.title}: no replays; {one.undrawn}", soft_wrap=True)
         out = self.out or self.runs[0]
         out.mkdir(parents=True, exist_ok=True)
         drawn = pictures(shown, out)
@@ -74,9 +74,9 @@ class Archive:
             from evo.commands.review import looked
 
             drawn.append(looked(runs[0], out / "archive-corrected.png"))
-        for path in [*drawn, page(shown, out / "archive.html")]:
+        for path in [*drawn, archive_page(shown, out / "archive.html")]:
             size = f"  ({path.stat().st_size / 1e6:.1f} MB)" if path.suffix == ".html" else ""
-            console.print(f"{path}{size}", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"{path}{size}", soft_wrap=True)
         return 0
 
 
@@ -98,13 +98,6 @@ def pictures(shown: list[Exhibit], out: Path) -> list[Path]:
         growth(data, out / "archive.gif")
         written.append(out / "archive.gif")
     return written
-
-
-def page(shown: list[Exhibit], path: Path) -> Path:
-    """Write the page of one archive, or of two, and return its path."""
-    from evo.view.page import archive_page
-
-    return archive_page(shown, path)
 
 
 def exhibit(run: Run, data: ArchiveData | None = None) -> Exhibit:
@@ -129,7 +122,7 @@ def exhibit(run: Run, data: ArchiveData | None = None) -> Exhibit:
     )
 
 
-def alike(shown: list[Exhibit], wanted: tuple[int, ...], count: int) -> list[int]:
+def shown_cells(shown: list[Exhibit], wanted: tuple[int, ...], count: int) -> list[int]:
     """The cells that are followed up, in this order: those `wanted`, then `count` others; ones that all archives fill,
     if there are any. Raises where a wanted one is empty."""
     filled = [np.flatnonzero(np.isfinite(one.data.fitness)) for one in shown]
@@ -203,7 +196,7 @@ def scored(run: Run, archive: Any, cells: list[int], looks: int) -> dict[int, np
     from evo.engine import judge
     from evo.task import Task
 
-    if looks < 1 or not (isinstance(run.task, Task) or callable(run.task)) or not hasattr(run.task, "evaluate"):
+    if looks < 1 or not isinstance(run.task, Task):
         return {}
     keys = jax.random.split(jax.random.fold_in(jax.random.key(run.config["seed"]), REPEAT), looks)
     one = judge(run.task, task_state(run))
@@ -215,7 +208,7 @@ def scored(run: Run, archive: Any, cells: list[int], looks: int) -> dict[int, np
     return dict(zip(cells, found, strict=True)) if lucky else {}
 
 
-def members(run: Run, data: ArchiveData, first: int = 0) -> np.ndarray | None:
+def members(run: Run, data: ArchiveData) -> np.ndarray | None:
     """Which member of its generation each arrival was."""
     from evo.view import past
 

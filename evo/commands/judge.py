@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -46,33 +46,22 @@ class Eval:
         archive = hasattr(run.strategy, "archive")
         episodes = self.episodes or (512 if archive else 128)
         said = estimate(judge(run, episodes))
-        console.print(f"solution  {shown(said)}  ({episodes} episodes)", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"solution  {shown(said)}  ({episodes} episodes)", soft_wrap=True)
         if said.invalid:
-            console.print(f"          {said.invalid} episodes were not finite and don't count", highlight=False)
-        console.print(*references(run.task), sep="", end="", highlight=False)
+            console.print(f"          {said.invalid} episodes were not finite and don't count")
+        console.print(*references(run.task), sep="", end="")
         if archive:
             reviewed(run, episodes, console)
         return 0
 
 
 def judge(run: Run, episodes: int) -> np.ndarray:
-    """The solution's fitness in `episodes` fresh episodes."""
-    import jax
+    """The solution's fitness in `episodes` fresh episodes, in the numbers that people see."""
+    from evo.engine import Moment
 
-    from evo.compiler import options
-    from evo.engine import judge as judge_of
-    from evo.host import Host, HostTask, alone
-    from evo.task import unit_of
-
-    if isinstance(run.task, HostTask):
-        with closing(run.task.open(Host(getattr(run.strategy, "noise", None), run.engine.runtime))) as judged:
-            return np.asarray(
-                judged(alone(run.solution(), fresh(run, episodes)), run.task_state())[0].fitness, np.float64
-            )
-    one = judge_of(run.task, run.task_state())
-    program = lambda params, keys: jax.vmap(lambda key: one(params, key).fitness)(keys)  # noqa: E731
-    scores = jax.jit(program, compiler_options=options())
-    return np.asarray(scores(run.solution(), fresh(run, episodes)), np.float64) * unit_of(run.task)
+    with closing(replace(run.engine, task=run.task)) as engine:
+        said = engine.evaluate(Moment(run.strategy_state(), run.task_state()), fresh(run, episodes))
+    return np.asarray(said.fitness, np.float64)
 
 
 def fresh(run: Run, count: int) -> Any:

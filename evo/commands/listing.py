@@ -19,8 +19,8 @@ class List:
         about = {name: text.split("\n")[0].removeprefix("#").strip() for name, text in configs().items()}
         tables = {"strategies": describe(STRATEGY), "tasks": describe(TASK), "configs": about}
         for title, lines in tables.items():
-            console.print(f"[bold]{title}[/]")
+            console.print(f"[bold]{title}[/]", markup=True)
             width = max(map(len, lines))
             for name, line in lines.items():
-                console.print(f"  {name:{width}}  {line}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"  {name:{width}}  {line}", soft_wrap=True)
         return 0

@@ -50,14 +50,14 @@ class Plot:
         if not self.runs:
             raise ValueError("evo plot: wanted at least one run folder, got none.")
         if self.compare:
-            console.print(compared(self.runs, self.statistic, self.out), highlight=False, soft_wrap=True, markup=False)
+            console.print(compared(self.runs, self.statistic, self.out), soft_wrap=True)
             return 0
         if self.descriptors:
             picture = draw_places(self.runs, self.out or self.runs[0] / "descriptors.png")
         else:
             out = self.out or self.runs[0] / "curves.png"
             picture = draw_curves(self.runs, out, self.x, self.y, self.diagnostics, self.statistic)
-        console.print(str(picture), highlight=False, soft_wrap=True)
+        console.print(str(picture), soft_wrap=True)
         return 0
 
 
@@ -88,7 +88,7 @@ class Render:
         scenes, columns = self._scenes(opened(self.run), shape), shape[1] if shape else None
         for film in films:
             write_film(scenes, film, columns)
-            console.print(str(film), highlight=False, soft_wrap=True)
+            console.print(str(film), soft_wrap=True)
         return 0
 
     def _name(self) -> str:

@@ -44,14 +44,14 @@ class Replay:
         title, fitness, params = self._candidate(opened(self.run))
         arrays = flatten(params)
         norm = sum(float((x.astype(np.float64) ** 2).sum()) for x in arrays.values()) ** 0.5
-        console.print(title, highlight=False)
+        console.print(title)
         if fitness is not None:
-            console.print(f"fitness     {fitness:.9g}", highlight=False)
-        console.print(f"parameters  {sum(x.size for x in arrays.values()):,} in {len(arrays)} arrays", highlight=False)
-        console.print(f"norm        {norm:.9g}", highlight=False)
+            console.print(f"fitness     {fitness:.9g}")
+        console.print(f"parameters  {sum(x.size for x in arrays.values()):,} in {len(arrays)} arrays")
+        console.print(f"norm        {norm:.9g}")
         if write:
             write(self.out, arrays)
-            console.print(f"written to  {self.out}", highlight=False, soft_wrap=True)
+            console.print(f"written to  {self.out}", soft_wrap=True)
         return 0
 
     def _candidate(self, run: Run) -> tuple[str, float | None, Any]:
@@ -102,7 +102,7 @@ class Export:
             from evo.commands.chain import export
 
             for line in export(opened(self.run), self.out, self.rebase):
-                console.print(line, highlight=False, soft_wrap=True)
+                console.print(line, soft_wrap=True)
             return 0
         write = writer(self.out, tuple(WRITERS))
         run = opened(self.run)
@@ -113,7 +113,7 @@ class Export:
         else:
             write(self.out, arrays)
         what = f"{len(arrays['cell'])} elites" if archive else f"{sum(x.size for x in arrays.values()):,} parameters"
-        console.print(f"{what} written to {self.out}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{what} written to {self.out}", soft_wrap=True)
         return 0
 
 

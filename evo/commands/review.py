@@ -58,7 +58,7 @@ def reviewed(run: Run, episodes: int, console: Console):
     console.print(summary(grid, top, left, reported[1], seen))
     picture = compared(run, left, run.path / "archive-corrected.png")
     for line in (f"{len(rows)} elites, {episodes} episodes each", run.path / "eval.csv", picture):
-        console.print(str(line), highlight=False, soft_wrap=True)
+        console.print(str(line), soft_wrap=True)
 
 
 def judged(run: Run, archive: Any, rows: np.ndarray, episodes: int, console: Console) -> Seen:
@@ -101,15 +101,15 @@ def judged_outside(run: Run, archive: Any, rows: np.ndarray, episodes: int) -> S
     import jax
     import jax.numpy as jnp
 
-    from evo.genome import Genome
+    from evo.genome import as_they_stand
     from evo.host import Host, Members
 
     (key, *_), index = fresh(run, 1), np.repeat(rows, episodes)
     luck = jax.vmap(lambda row, i: jax.random.fold_in(jax.random.fold_in(key, row), i))(
         jnp.asarray(index), jnp.tile(jnp.arange(episodes), len(rows))
     )
-    genome = Genome(luck[:, None][:, :0], jnp.zeros((len(index), 0)), jnp.asarray(index)[:, None])
-    with closing(run.task.open(Host(getattr(run.strategy, "noise", None), run.engine.runtime))) as judge:
+    genome = as_they_stand(jnp.asarray(index))
+    with closing(run.task.open(Host(run.strategy.noise, run.engine.runtime))) as judge:
         said, _ = judge(Members(archive.rows, genome, luck), run.task_state())
     fitness = np.asarray(said.fitness, float).reshape(len(rows), episodes)
     place = np.asarray(said.descriptor, float).reshape(len(rows), episodes, -1)

@@ -37,7 +37,7 @@ class Sample:
             )
         run = replace(run, given_params=run.folder.template())  # needs no corpus
         text = write(run.solution(), self.prompt, self.tokens, self.temperature, jax.random.key(self.seed))
-        console.print(printable(self.prompt + text), highlight=False, soft_wrap=True, markup=False)
+        console.print(printable(self.prompt + text), soft_wrap=True)
         return 0
 
 

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,12 +48,12 @@ class Run:
         out = self.out or Path("runs") / f"{name}-s{experiment.seed}"
         config = dump(experiment)
         if self._goes_on(out, config):
-            console.print(f"going on with {out}", highlight=False)
+            console.print(f"going on with {out}", soft_wrap=True)
         status, result = train(experiment, out, config, console, self.quiet, self.watch)
         if status:
             stood = f"stopped after {len(result.metrics['generation'])} of {experiment.generations} generations"
             again = shlex.join(["evo", "run", self.config, "--out", str(out), "--resume", *self._words()])
-            console.print(f"{stood}; go on with: {again}", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"{stood}; go on with: {again}", soft_wrap=True)
         return status
 
     def _overrides(self) -> list[tuple[str, str]]:
@@ -82,12 +82,13 @@ def train(
     experiment: Experiment, out: Path, config: str, console: Console, quiet: bool, curves: bool = False
 ) -> tuple[int, Any]:
     """Run with progress and loggers; the exit status, 128 + signal where one ended it, and what `evo.run` returned."""
-    from evo.experiment import FREE, parse
+    from evo.experiment import parse
     from evo.loggers import logging
     from evo.progress import watching
     from evo.run import run
 
-    settings = {name: getattr(experiment, name) for name in (*FREE[:-1], "seed", "fuse")}
+    told_apart = ("task", "strategy", "log")
+    settings = {f.name: getattr(experiment, f.name) for f in fields(experiment) if f.name not in told_apart}
     with (
         logging(experiment.log, out, parse(config, "config")) as log,
         watching(console, experiment.generations, quiet, curves) as watch,
@@ -113,23 +114,23 @@ def train(
     return (128 + signals[0] if signals else 0), result
 
 
-def finish(out: Path, result: Any, console: Console, task: Any = None):
+def finish(out: Path, result: Any, console: Console, task: Any):
     """Draw the learning curve and say what the run left and where."""
     from evo.commands.look import draw_curves
 
     rows = len(result.metrics.get("best", ()))
-    console.print(f"run folder      {out}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"run folder      {out}", soft_wrap=True)
     if rows:
         picture = draw_curves([out], out / "curves.png", "generation")
-        console.print(f"learning curve  {picture}", highlight=False, soft_wrap=True, markup=False)
-        console.print(f"best fitness    {result.metrics['best'].max() + 0.0:.6g}", highlight=False)  # no -0
+        console.print(f"learning curve  {picture}", soft_wrap=True)
+        console.print(f"best fitness    {result.metrics['best'].max() + 0.0:.6g}")  # no -0
         seen = result.metrics.get("eval_mean", np.zeros(0))
         if (fresh := seen[np.isfinite(seen)]).size:
-            console.print(f"on fresh luck   {fresh[-1]:.6g}", highlight=False)
+            console.print(f"on fresh luck   {fresh[-1]:.6g}")
         for name, said in misfits(result.metrics):
-            console.print(f"{name:15} {said}", highlight=False, soft_wrap=True)
+            console.print(f"{name:15} {said}", soft_wrap=True)
     for name, value in getattr(task, "references", {}).items():
-        console.print(f"{name:15} {value:.6g}  (what counting scores there)", highlight=False)
+        console.print(f"{name:15} {value:.6g}  (what counting scores there)")
 
 
 def misfits(metrics: dict[str, np.ndarray]) -> Iterator[tuple[str, str]]:
@@ -174,7 +175,7 @@ def interruptible(console: Console) -> Iterator[list[int]]:
         if came and number == signal.SIGINT:
             raise KeyboardInterrupt
         came.append(number)
-        console.print("stopping after this generation; Ctrl-C again stops at once", highlight=False)
+        console.print("stopping after this generation; Ctrl-C again stops at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield came

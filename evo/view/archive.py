@@ -69,7 +69,7 @@ def checked(data: ArchiveData) -> ArchiveData:
     return data._replace(fitness=fitness, descriptor=descriptor, names=names)
 
 
-def alike(data: ArchiveData, other: ArchiveData):
+def check_alike(data: ArchiveData, other: ArchiveData):
     """Raise ValueError unless the two archives have the same cells, so that they compare cell by cell."""
     if data.shape != other.shape or data.bounds != other.bounds:
         raise ValueError(

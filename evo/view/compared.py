@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evo.view.archive import INK, ArchiveData, alike, checked, limits, occupied, panel, plain, sheet
+from evo.view.archive import INK, ArchiveData, check_alike, checked, limits, occupied, panel, plain, sheet
 from evo.view.target import PICTURES, save, target
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def difference_map(data: ArchiveData, other: ArchiveData, path: str | Path | Non
     ValueError unless both have the same cells, and for more than two descriptors that are no grid.
     """
     data, other = checked(data), checked(other)
-    alike(data, other)
+    check_alike(data, other)
     if path is not None:
         figure, axes = sheet(1, 1, (6.4, 5.4))
         difference_map(data, other, ax=axes[0])

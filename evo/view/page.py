@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from evo.arrivals import Rows, kind
 from evo.files import write
 from evo.view import embed
-from evo.view.archive import ArchiveData, alike, checked, occupied, places, summary
+from evo.view.archive import ArchiveData, check_alike, checked, occupied, places, summary
 from evo.view.past import kept, parents
 from evo.view.scene import Episode
 from evo.view.target import target
@@ -43,14 +43,14 @@ class Exhibit(NamedTuple):
     undrawn: str = ""  # why none of its elites can be filmed, where that is so
 
 
-def archive_page(exhibits: ArchiveData | Exhibit | Sequence[Exhibit], path: str | Path, live: bool = False) -> Path:
+def archive_page(exhibits: ArchiveData | Exhibit | Sequence[Exhibit], path: str | Path) -> Path:
     """Write the page of an archive, or of two with the same cells, side by side with their difference.
 
     A map to hover, zoom and search, with the run's generations on a slider; a click shows a cell: what is known of its
     elite, its line of ancestors, and its episode. Raises ValueError for an empty archive, or two that don't compare.
     """
     path = target(path, (".html",))
-    write(path, page(exhibits, live))
+    write(path, page(exhibits))
     return path
 
 
@@ -146,7 +146,7 @@ def _comparable(archives: list[ArchiveData]):
     if not 1 <= len(archives) <= 2:
         raise ValueError(f"A page shows one archive, or two side by side; got {len(archives)}.")
     if len(archives) == 2:
-        alike(*archives)
+        check_alike(*archives)
 
 
 def _cells(data: ArchiveData) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import optax
+from jaxtyping import Array, Bool, Float, Int
 
-from evo.ascent import cast, masters
-from evo.elites import novelty, sample
-from evo.emitter import Stage
-from evo.genome import Genome, around, part
+from evo.ascent import ascend, cast, masters
+from evo.elites import novelty, occupied, sample
+from evo.emitter import slopes
+from evo.genome import around
 from evo.shaping import centered_ranks
 
 
@@ -22,8 +23,7 @@ class State(NamedTuple):
 
     age: Int[Array, "b"]  # steps since it left the archive
     center: Any  # float32 masters of the rows
-    mean: Any  # Adam's two moments of the slope, shaped like the centres
-    square: Any
+    ascent: Any  # Adam's state, a row each
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ class Climb:
     def init(self, key, params):
         rows = jax.tree.map(lambda x: jnp.broadcast_to(x, (self.centers, *jnp.shape(x))), params)
         age = jnp.arange(self.centers) * self.steps // self.centers
-        zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), rows)
-        return State(age, masters(rows), zeros, zeros), rows
+        return State(age, masters(rows), self._fresh(rows)), rows
 
     def ask(self, key, state, archive, own):
         parents = own + jnp.arange(self.centers)  # a centre's perturbations share its matrices
@@ -78,24 +77,18 @@ class Climb:
         rows = jax.tree.map(lambda x: x[own : own + self.centers], archive.rows)
         weight = jax.vmap(centered_ranks)(self._value(archive, offspring).reshape(self.centers, self.batch))
         found = slopes(stage, rows, offspring.genome, weight / (self.batch * self.sigma**2))
-        age = state.age + 1
-        mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state.mean, found)
-        square = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, state.square, found)
-        step = partial(self._step, age.astype(jnp.float32))
-        center = jax.tree.map(lambda x, m, v: x + step(m, v).astype(x.dtype), state.center, mean, square)
-        done = age >= self.steps
-        start = sample(key, archive, self.centers)
-        leaves = done & ~jnp.isneginf(archive.fitness).all()
-        begun = jax.tree.map(lambda x, row: x[start].astype(row.dtype), archive.rows, center)
-        center = jax.tree.map(lambda x, row: jnp.where(_over(leaves, row), x, row), begun, center)
-        blank = lambda x: jnp.where(_over(done, x), 0.0, x)  # noqa: E731
-        moments = (jax.tree.map(blank, x) for x in (mean, square))
-        return State(jnp.where(done, 0, age), center, *moments), cast(center, rows)
+        steps, ascent = jax.vmap(partial(ascend, optax.adam(self.lr)))(_floats(found), state.ascent)
+        climbed = jax.tree.map(lambda x, step: x + step.astype(x.dtype), state.center, steps)
+        age, there = state.age + 1, occupied(archive).any()
+        done, start = age >= self.steps, sample(key, archive, self.centers)
+        elites = jax.tree.map(lambda rows, x: rows[start].astype(x.dtype), archive.rows, climbed)
+        center = jax.tree.map(partial(_where, done & there), elites, climbed)
+        ascent = jax.tree.map(partial(_where, done), self._fresh(rows), ascent)
+        return State(jnp.where(done, 0, age), center, ascent), cast(center, rows)
 
-    def _step(self, age: Float[Array, "b"], mean: Array, square: Array) -> Array:
-        """Adam's step (Kingma & Ba 2015, Alg. 1) after `age` slopes."""
-        mean, square = mean / _over(1 - 0.9**age, mean), square / _over(1 - 0.999**age, square)
-        return self.lr * mean / (jnp.sqrt(square) + 1e-8)
+    def _fresh(self, rows: Any) -> Any:
+        """Adam's state of centres that have yet to take a step."""
+        return jax.vmap(optax.adam(self.lr).init)(_floats(rows))
 
     def _value(self, archive, offspring) -> Float[Array, "n"]:
         if self.aim == "fitness":
@@ -106,15 +99,11 @@ class Climb:
         return jnp.where(jnp.isfinite(offspring.fitness), far, -jnp.inf)
 
 
-def slopes(stage: Stage, rows: Any, genome: Genome, weight: Float[Array, "b p"]) -> Any:
-    """sum_i weight_bi scale_bi noise_bi, for each of the rows [b, ...]; members are b after b, in antithetic pairs."""
-    pairs, batch = genome._replace(key=genome.key[::2], parents=None, mix=None), weight.shape[1]
-    found = []
-    for b in range(weight.shape[0]):
-        like, own = jax.tree.map(lambda x: x[b], rows), part(pairs, b * batch, (b + 1) * batch)  # noqa: B023
-        found.append(stage.runtime.sum(stage.noise, like, own, weight[b]))
-    return jax.tree.map(lambda *x: jnp.stack(x), *found)
+def _floats(tree: Any) -> Any:
+    """The same numbers in float32."""
+    return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
 
 
-def _over(flag: Array, x: Array) -> Array:
-    return flag.reshape((-1,) + (1,) * (x.ndim - 1))
+def _where(flag: Bool[Array, "b"], x: Array, y: Array) -> Array:
+    """`x` in the rows whose flag is up, `y` in the others."""
+    return jax.vmap(jnp.where)(flag, x, y)

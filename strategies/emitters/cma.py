@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, Int
 
 from evo.archive import Inserted
 from evo.ascent import floating
-from evo.elites import sample
+from evo.elites import occupied, sample
 from evo.express import plan
-from evo.genome import dense_rows
+from evo.genome import as_they_stand
 from evo.noise import Frozen
 from evo.random import draw, split
 
@@ -89,9 +89,8 @@ class CMA:
         return self._drawn(key, fresh, shape)
 
     def ask(self, key, state, archive, own):
-        genome = dense_rows(self.population)
-        assert genome.parents is not None
-        return genome._replace(parents=genome.parents + own), jnp.arange(self.population)
+        index = jnp.arange(self.population)
+        return as_they_stand(own + index), index
 
     def tell(self, key, state, archive, own, offspring, stage):
         key_draws, key_restart = split(key, 2)
@@ -102,7 +101,7 @@ class CMA:
         _, shape = ravel_pytree(row)
         elites = jax.tree.map(lambda rows: rows[sample(key_restart, archive, self.searches)], archive.rows)
         elites = jax.vmap(lambda row: ravel_pytree(row)[0])(elites).astype(jnp.float32)
-        there = ~jnp.isneginf(archive.fitness).all()
+        there = occupied(archive).any()
         fresh = _fresh(jnp.where(there, elites, state.mean), self.sigma, self.batch)
         fresh = fresh._replace(restarts=state.restarts + 1)
         chosen = jax.tree.map(lambda new, old: jnp.where(_over(ended, new), new, old), fresh, state)

@@ -11,14 +11,13 @@ import optax
 from jaxtyping import Array, Float
 
 from evo.archive import Cells
-from evo.ascent import masters
-from evo.elites import sample
-from evo.emitter import Offspring
+from evo.ascent import ascend, masters
+from evo.elites import occupied, sample
+from evo.emitter import Offspring, slopes
 from evo.express import matches
 from evo.genome import around
 from evo.leaf import path_of
 from evo.shaping import centered_ranks
-from evo.strategies.emitters.climb import slopes
 from evo.task import Params
 
 
@@ -108,11 +107,10 @@ class Conditioned:
         found = slopes(stage, rows, offspring.genome, rank / (self.batch * self.sigma**2))
         lean = jax.tree.map(lambda g, x: leant(state.asked, g, len(x)) / self.targets, found, state.policy.lean)
         uphill = Policy(jax.tree.map(lambda g: g.mean(0), found), lean)
-        with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes on purpose
-            updates, ascent = optax.adam(self.lr).update(jax.tree.map(jnp.negative, uphill), state.optimizer)
+        updates, ascent = ascend(optax.adam(self.lr), uphill, state.optimizer)
         policy = optax.apply_updates(state.policy, updates)
         asked = jnp.clip(normalised(stage.cells, archive.descriptor[sample(key, archive, self.targets)]), -1, 1)
-        asked = jnp.where(jnp.isneginf(archive.fitness).all(), 0.0, asked)
+        asked = jnp.where(occupied(archive).any(), asked, 0.0)
         return State(policy, ascent, asked), folded(policy, asked)
 
     def _value(self, asked: Float[Array, "b d"], offspring: Offspring, cells: Cells) -> Float[Array, "n"]:
