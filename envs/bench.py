@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -66,6 +66,10 @@ class Worlds(Protocol):
 
     def step(self, rows: Sequence[int], actions: np.ndarray) -> list[Failure]:
         """One step in each row."""
+        ...
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """While a generation plays: whatever keeps others from using them."""
         ...
 
     def close(self) -> None:

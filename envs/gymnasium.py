@@ -197,7 +197,7 @@ class Arena:
         room = int(SHARE * host_memory() / max(self.slots.bytes(members), 1))
         return min(most, max(room, 1))
 
-    def _worlds(self, count: int) -> Any:
+    def _worlds(self, count: int) -> Worlds:
         """At least so many worlds."""
         if not self.made or len(self.made[-1].windows.reward) < count:
             self.close()

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,20 @@ def unflatten(arrays: dict[str, np.ndarray], like: Any) -> Any:
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         leaves.append(jax.random.wrap_key_data(array, impl=generator(leaf.dtype)) if is_key else array)
     return jax.tree.unflatten(tree, leaves)
+
+
+def nest(arrays: Mapping[str, Any]) -> Any:
+    """Arrays by path as nested dicts: the inverse of `flatten` where the structure is unknown."""
+    if set(arrays) <= {"", "value"}:
+        return next(iter(arrays.values()), {})
+    tree: dict[str, Any] = {}
+    for path, x in arrays.items():
+        *folders, name = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[name] = x
+    return tree
 
 
 def generator(dtype: Any) -> str:

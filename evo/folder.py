@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evo.arrivals import Arrivals
-from evo.checkpoint import Checkpoints, flatten
+from evo.checkpoint import Checkpoints, flatten, nest
 from evo.express import Leaf, Plan
 from evo.files import append, read_json, write, write_safetensors
 from evo.noise import Noise
@@ -167,20 +167,6 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Rows of metrics as columns; NaN where a row lacks one."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     return {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
-
-
-def nest(arrays: Mapping[str, Any]) -> Any:
-    """Nested dicts of arrays by path: the inverse of `flatten` where the structure is unknown."""
-    if set(arrays) <= {"", "value"}:
-        return next(iter(arrays.values()), {})
-    tree: dict[str, Any] = {}
-    for path, x in arrays.items():
-        *folders, name = path.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[name] = x
-    return tree
 
 
 def versions() -> dict[str, Any]:

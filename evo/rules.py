@@ -1,8 +1,9 @@
 """The table of rules: what each primitive does to a lazy operand, so that it never becomes a dense array.
 
 Two kinds. A *view* moves numbers about without mixing them, so it is done alike to the base and to both factors: only
-how it acts on an array some of whose axes have length 1 is written here. A *rule* is everything else. A primitive in
-neither has its lazy operands made dense.
+how it acts on an array some of whose axes have length 1 is written here. A *rule* is everything else; a view with a
+condition (`convert_element_type`, `gather`, `dynamic_slice`) has a rule of its own after it, which decides. A primitive
+in neither has its lazy operands made dense.
 
 Axes: `r` rank, always a factor's last.
 """

@@ -18,11 +18,13 @@ Info = dict[str, Array]  # scalars for people: a column each in metrics.jsonl
 class Strategy(Protocol):
     """A frozen dataclass of settings with these methods, all pure; `ask` and `tell` run under jit.
 
-    Five things are optional. `again(key, state, genome, evaluation) -> (genome, trial)` names members that deserve
+    Some things are optional. `again(key, state, genome, evaluation) -> (genome, trial)` names members that deserve
     a second look: they come from the same bases, and `tell` gets both rounds joined, the first round first.
-    `horizon` is the longest run, in generations, whose record the state can hold. `archive(state)` is the archive.
-    `pack(state)` leaves out what `unpack` can rebuild, to the same bits; checkpoints keep what it returns.
-    `check(params)` warns, before a run, where the settings don't suit the parameters.
+    `horizon` is the longest run, in generations, whose record the state can hold. `archive(state)` is the archive at
+    one elite a cell, whose cells are `grid` (wanted with it); `elites(state)` all elites, where a cell has several.
+    `whole = True` asks for fitness in whole numbers. `pack(state)` leaves out what `unpack` can rebuild, to the same
+    bits; checkpoints keep what it returns. `check(params)` warns or raises, before a run, where the settings don't
+    suit the parameters.
     """
 
     population: int

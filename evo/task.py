@@ -20,7 +20,8 @@ class Evaluation(NamedTuple):
 
     Higher fitness is better; whole numbers (int32) stay as they are for a strategy that is `whole`, and are float32
     for all others. `descriptor` is what quality diversity files the member under. `aux` is whatever the
-    task wants back in `absorb` (counts of observations, a cursor); it may hold `steps`, see `steps_of`.
+    task wants back in `absorb` (counts of observations, a cursor); a dict may hold `steps`, environment steps as a
+    whole number, which are counted.
     """
 
     fitness: Float[Array, ""] | Int[Array, ""]
@@ -47,7 +48,9 @@ class Task(Protocol):
     dict of what simple rules would score, in the same numbers, for the report of a run. `measure(params, start, state,
     key) -> dict` of scalars says more of the solution than its fitness, `start` being what the search began with: they
     are columns of metrics.jsonl in the rows where the solution is judged on fresh luck.
-    `sample(params, prompt, count, temperature, key) -> str` writes text.
+    `sample(params, prompt, count, temperature, key) -> str` writes text. `descriptor_bounds` and `descriptor_names`
+    say what an archive files members by, pair by pair and in words. `scene(params, state, key)` or `film(...)` is an
+    episode to look at (`evo.view`); `walls` and `places` are drawn behind maps of where members got to.
     """
 
     def init(self, key: Key[Array, ""]) -> tuple[Params, State]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
+from evo.checkpoint import nest
 from evo.envs.language.architecture import architecture
 from evo.envs.language.decoder import Decoder
 from evo.envs.language.gptq import GPTQ, gptq_of, stacked
@@ -60,7 +61,7 @@ def load(folder: str | Path, dtype: str | None = None) -> Checkpoint:
     shards, gptq = Shards(folder), gptq_of(config)
     entries = LAYOUTS[config["model_type"]](model)
     found = {e.leaf: fetched(shards, e, model.layers, dtype, gptq) for e in entries}
-    return Checkpoint(config, model, nested(found))
+    return Checkpoint(config, model, nest(found))
 
 
 def fetched(shards: Shards, entry: Entry, layers: int, dtype: str | None, gptq: GPTQ | None) -> Any:
@@ -120,18 +121,6 @@ def tensors(entries: list[Entry], params: dict[str, Any], layers: int) -> Iterat
         for i in range(entry.first, layers if stacked else 1):
             x = np.concatenate([leaf[i] if stacked else leaf for leaf in leaves], axis=-1)
             yield entry.tensor.format(i), x.T if entry.flip else x.reshape(entry.filed or x.shape)
-
-
-def nested(leaves: dict[str, Any]) -> dict[str, Any]:
-    """A dict of paths as a dict of dicts."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *above, last = path.split("/")
-        inner = tree
-        for name in above:
-            inner = inner.setdefault(name, {})
-        inner[last] = leaf
-    return tree
 
 
 def leaf_of(params: dict[str, Any], path: str) -> Any:

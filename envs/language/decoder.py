@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from evo.envs.language.causal import fresh
-from evo.envs.language.product import product, rows_of
+from evo.envs.language.quantised import product
 from evo.envs.language.rope import Rope, turn
 
 HIDDEN = -1e30  # the score of what a position may not see; finite, so a row of padding has no NaN
@@ -103,9 +103,9 @@ class Decoder:
         position = jnp.maximum(seen[:, None] + jnp.cumsum(real, 1, dtype=jnp.int32) - 1, 0)
         there = lax.dynamic_update_slice(cache.real, real, (0, cache.used))
         back = (cache.used + jnp.arange(t))[:, None] - jnp.arange(slots)[None]
-        x = rows_of(params["embed"], tokens)
+        x = params["embed"][tokens]
         if self.rope is None:
-            x = x + rows_of(params["positions"], position)
+            x = x + params["positions"][position]
         table = None if self.rope is None else self.rope.table(position, self.head)
 
         def layer(carry, row):

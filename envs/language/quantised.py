@@ -110,3 +110,8 @@ def quantised(
 def dequantised(params: dict[str, Any], dtype: Any = jnp.float32) -> dict[str, Any]:
     """The parameters with every matrix a matrix again, to save them for example."""
     return jax.tree.map(lambda x: dense(x).astype(dtype) if is_quantised(x) else x, params, is_leaf=is_quantised)
+
+
+def product(x: Float[Array, "*b i"], w: Any) -> Float[Array, "*b o"]:
+    """x W, in x's dtype; W is a matrix or `Quantised`."""
+    return times(x, w) if is_quantised(w) else jnp.einsum("...i,io->...o", x, w)

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from evo.checkpoint import nest
+
 LIMIT = 127 / 16  # activations saturate here, as int8 with 4 binary places does
 
 
@@ -78,19 +80,7 @@ def weights(key, vocabulary: int, width: int, layers: int) -> dict:
     for i in range(layers):
         flat |= {f"layers/{i}/norm_{name}": jnp.ones(width) for name in ("gru", "mlp")}
         flat |= {f"layers/{i}/gru/bias{name}": jnp.zeros(width) for name in ("_gate", "")}
-    return nested(flat)
-
-
-def nested(flat: dict[str, Array]) -> dict:
-    """Dicts in dicts, of names with slashes."""
-    tree: dict = {}
-    for name, leaf in flat.items():
-        *above, last = name.split("/")
-        inner = tree
-        for part in above:
-            inner = inner.setdefault(part, {})
-        inner[last] = leaf
-    return tree
+    return nest(flat)
 
 
 def gru(weights: dict, s: Float[Array, "d"], u: Float[Array, "d"]) -> Float[Array, "d"]:

@@ -158,7 +158,7 @@ def judged(verify: Callable[[str, str, str], float], asked: Asked, rows, written
 
 @dataclass(frozen=True)
 class Traced:
-    """A JAX function of one completion: "file.py:function", called with dicts of arrays, gives a number.
+    """A JAX function of one completion: "file.py:function", called with arrays, gives a number.
 
     function(prompt [t], completion [n], length, answer [a]) -> float; tokens, padded as in `Table` and `Completions`.
     """

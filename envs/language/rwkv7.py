@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from evo.envs.language.causal import fresh
 from evo.envs.language.decoder import along, layer_norm
-from evo.envs.language.product import product, rows_of
+from evo.envs.language.quantised import product
 
 MIXED = ("r", "w", "k", "v", "a", "g")  # what is made of each token and the one before it
 DECAY = math.exp(-0.5)  # the log of the fastest decay, per token
@@ -85,7 +85,7 @@ class RWKV7:
 
         `real` is False at padding on the left, which leaves no trace.
         """
-        x = self._normed(params, "norm0", rows_of(params["embed"], tokens))
+        x = self._normed(params, "norm0", params["embed"][tokens])
         keep = real[..., None].astype(x.dtype)
 
         def layer(carry, row):

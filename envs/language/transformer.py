@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from evo.envs.language.recurrent import check, nested
+from evo.checkpoint import nest
+from evo.envs.language.recurrent import check
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Transformer:
         keys = jax.random.split(key, len(shapes))
         flat = {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
         norms = [f"layers/{i}/norm_{name}" for i in range(self.layers) for name in ("attention", "mlp")]
-        return nested(flat | {name: jnp.ones(width) for name in ["norm", *norms]})
+        return nest(flat | {name: jnp.ones(width) for name in ["norm", *norms]})
 
     def start(self):
         return jnp.full(self.context, -1, jnp.int32)  # -1: no token yet
