@@ -21,10 +21,10 @@ from evo.compiler import options
 from evo.express import Plan, express_dense, plan
 from evo.genome import Genome, concatenate, size
 from evo.host import Host, HostTask, Judge, Lost, alone, everyone, stands
-from evo.random import fold_in, once, split
+from evo.random import SECOND_LOOK, fold_in, once, split
 from evo.runtime import Runtime
 from evo.strategy import Strategy
-from evo.task import Evaluation, Params, State, Task, Turn, as_evaluation, unit_of
+from evo.task import Evaluation, Params, State, Task, Trial, as_evaluation, unit_of
 
 Judged = tuple[Genome, Evaluation, list[Lost]]
 
@@ -42,6 +42,12 @@ def start(task: Task | HostTask | Callable, params: Params | None, key: Key[Arra
     if made is None and params is None:
         raise ValueError("A task that is a plain function needs `params`, the parameters to start from; got None.")
     return made if params is None else params, state
+
+
+def keys_of(seed: int) -> tuple[Key[Array, ""], Key[Array, ""], Key[Array, ""]]:
+    """A seed's keys: of the strategy's first state, of the first parameters, and of the run, in its programs."""
+    init, params, run = jax.random.split(jax.random.key(seed), 3)
+    return init, params, run
 
 
 def settle(strategy: Any, task: Task | HostTask | Callable, params: Params, state: State) -> Any:
@@ -245,11 +251,11 @@ class Engine:
 
     def _again(self, generation, state, genome, evaluation):
         key_ask, key_task = self._keys(generation)
-        key_again = fold_in(key_ask, 0xA6A1)
+        key_again = fold_in(key_ask, SECOND_LOOK)
         look: Any = self.strategy  # `again` is optional, so no part of the protocol
         genome, trial = look.again(key_again, state, genome, evaluation)
         return genome, self._luck(key_task, trial)
 
     def _luck(self, key, trial):
         own = luck(key, trial)
-        return Turn(own, trial.astype(jnp.int32)) if getattr(self.task, "turns", False) else own
+        return Trial(own, trial.astype(jnp.int32)) if getattr(self.task, "trials", False) else own

@@ -15,7 +15,7 @@ import numpy as np
 from evo import experiment, schema
 from evo import runtime as runtimes
 from evo.checkpoint import unflatten
-from evo.engine import Engine, Moment
+from evo.engine import Engine, Moment, keys_of
 from evo.folder import Folder, columns
 from evo.fused import fused
 from evo.genome import Genome, concatenate, member
@@ -122,6 +122,10 @@ class Run:
         slashed = {path: found[path.replace("/", ".")] for path in _paths(like) if path.replace("/", ".") in found}
         return unflatten(slashed, like)
 
+    def luck(self, purpose: int) -> Any:
+        """A key for something that the search never did, so that it shares no luck with it: see `evo.random`."""
+        return jax.random.fold_in(jax.random.key(self.config["seed"]), purpose)
+
     def archive(self, g: int | None = None) -> Any:
         """The archive before generation g (None: after the last)."""
         if not hasattr(self.strategy, "archive"):
@@ -143,7 +147,7 @@ class Run:
     @cached_property
     def engine(self) -> Engine:
         """The run's own programs. Uses as many devices as it did, where there are so many."""
-        key = jax.random.split(jax.random.key(self.config["seed"]), 3)[2]
+        *_, key = keys_of(self.config["seed"])
         devices = min(self.config.get("devices") or 1, len(jax.devices()))
         return Engine(self.given_task or (lambda params, key: 0.0), self.strategy, runtimes.over(devices), key)
 

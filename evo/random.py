@@ -28,6 +28,14 @@ NORMAL = (  # sqrt(2) erfinv(u) / u as a polynomial of -log(1 - u^2) / 8 - 1, of
     0.035872363, -0.031882863,
 )  # fmt: skip
 
+# Purposes: what a key is folded with, so that no two uses of it share luck. Beside a run's generations and trials:
+SECOND_LOOK = 0xA6A1
+ADMISSION = 0xAD317  # whether a member is admitted to those that are differed from
+PROGRESS = 0xE7A1  # judging the solution now and then, as a run goes on
+EVALUATION = 0x5EED  # judging it, or elites, afterwards
+FILM = 0xF11A
+MORE_LOOKS = 0x5C03E  # of the elites that an archive's page shows
+
 
 def threefry(
     key: UInt32[Array, "2"] | tuple[Array, Array], x0: UInt32[Array, "..."], x1: UInt32[Array, "..."], rounds: int = 20

@@ -19,15 +19,14 @@ from evo.archive import placed
 from evo.arrivals import moved
 from evo.book import Blank, Book, bound
 from evo.checks import check_numbers, check_params, check_run
-from evo.engine import Engine, Moment, settle, start
+from evo.engine import Engine, Moment, keys_of, settle, start
 from evo.experiment import LEAST, written
 from evo.folder import columns
 from evo.fused import Block, fused
 from evo.host import HostTask, Lost, Scorer
+from evo.random import PROGRESS
 from evo.strategy import Strategy
 from evo.task import Evaluation, Params, Task, unit_of
-
-FRESH = 0xE7A1  # what the keys of evaluations on fresh luck fold in, so that no generation shares them
 
 
 class Result(NamedTuple):
@@ -114,7 +113,7 @@ def hosted(task: Any, fuse: int) -> HostTask:
 
 def prepare(task, params, strategy, seed: int, runtime: runtimes.Runtime) -> tuple[Engine, Moment, Params]:
     """The engine of a run, the moment before its first generation, and its initial parameters."""
-    key_init, key_params, key_run = jax.random.split(jax.random.key(seed), 3)
+    key_init, key_params, key_run = keys_of(seed)
     params, task_state = start(task, params, key_params)
     if hasattr(strategy, "check"):
         strategy.check(params)
@@ -232,7 +231,7 @@ def invalid(engine: Engine, like: Moment, play: Callable, book: Book | Blank, ge
 def fresh(engine: Engine, moment: Moment, generation: int, episodes: int) -> dict[str, Any]:
     """How the solution does on luck that the search never saw: mean and standard deviation over episodes, whatever the
     task measures of it, and what simple rules would score."""
-    key = jax.random.fold_in(jax.random.fold_in(engine.key, FRESH), generation)
+    key = jax.random.fold_in(jax.random.fold_in(engine.key, PROGRESS), generation)
     fitness = np.asarray(engine.evaluate(moment, jax.random.split(key, episodes)).fitness)
     measured = engine.measure(moment, engine.begun, key) if engine.measure else {}
     scored = {"eval_mean": number(fitness.mean()), "eval_std": number(fitness.std())}

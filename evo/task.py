@@ -29,21 +29,21 @@ class Evaluation(NamedTuple):
     aux: Any = None
 
 
-class Turn(NamedTuple):
-    """The luck of a task that has `turns`: a key, and which of the generation's trials it is for.
+class Trial(NamedTuple):
+    """The luck of a task that has `trials`: a key, and which of the generation's trials it is for.
 
     Members of one trial share both. Where the solution is judged on luck that no search saw, there is a key alone.
     """
 
     key: Key[Array, ""]
-    trial: Int[Array, ""]
+    number: Int[Array, ""]
 
 
 @runtime_checkable
 class Task(Protocol):
     """A task that brings its own parameters, or keeps a state between generations.
 
-    Some things are optional. With `turns = True`, members get a `Turn` for a key. `unit` is what a fitness of 1 is
+    Some things are optional. With `trials = True`, members get a `Trial` for a key. `unit` is what a fitness of 1 is
     worth in the numbers that people see: a task that counts in whole numbers says here what one is. `references` is a
     dict of what simple rules would score, in the same numbers, for the report of a run. `measure(params, start, state,
     key) -> dict` of scalars says more of the solution than its fitness, `start` being what the search began with: they

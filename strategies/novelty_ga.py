@@ -28,11 +28,10 @@ from evo.lineage import (
 )
 from evo.noise import Gaussian, Noise
 from evo.novelty import Seen, admit, described, mean_of_valid, novelty, unseen
+from evo.random import ADMISSION
 from evo.runtime import Runtime
 from evo.schedule import Schedule
 from evo.task import Evaluation, Params
-
-ADMISSION = 0xAD317  # what a member's key folds in to decide whether it is admitted
 
 
 class State(NamedTuple):

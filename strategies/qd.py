@@ -30,7 +30,7 @@ class State(NamedTuple):
     emitters: tuple[Any, ...]
     played: Played | None
     generation: Int[Array, ""]
-    turn: Int[Array, ""]  # how many looks have been taken
+    looked: Int[Array, ""]  # how many looks have been taken
     key: Key[Array, ""]
 
 
@@ -146,8 +146,8 @@ class QD:
             info |= {f"played_{i}": chosen[i].astype(jnp.int32) for i in range(len(told))}
         if self.looks:
             info |= corrected(self.cells, archive, archive.record.looks)
-        turn, emitters = state.turn + self.looks, tuple(new for new, _ in told)
-        return State(archive, emitters, played, state.generation + 1, turn, state.key), info
+        looked, emitters = state.looked + self.looks, tuple(new for new, _ in told)
+        return State(archive, emitters, played, state.generation + 1, looked, state.key), info
 
     def archive(self, state: State) -> Archive:
         """The archive, at one elite a cell and without the emitters' own rows."""
@@ -231,7 +231,7 @@ class QD:
         """Whose turn it is to be looked at, and which of them count: nobody twice in a generation."""
         cells, count = filled(state.archive)
         place = jnp.arange(self.looks)
-        return cells[(state.turn + place) % jnp.maximum(count, 1)], place < count
+        return cells[(state.looked + place) % jnp.maximum(count, 1)], place < count
 
     def _looked(self, state: State, fitness: Float[Array, "l"], descriptor: Float[Array, "l d"]) -> Archive:
         if not self.looks:

@@ -46,7 +46,7 @@ class QES:
     decay: float = 1.0
     noise: Noise | ByPath | Plan = ByPath(((f"**/{NUDGE}", LowRank()),), Frozen())
     shaping: Literal["centered_ranks", "z_score"] = "z_score"
-    share_luck: bool = True  # between pairs; the two of a pair always do
+    one_trial: bool = True  # for all pairs; else one each
 
     def __post_init__(self):
         if self.population < 2 or self.population % 2:
@@ -71,7 +71,7 @@ class QES:
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:
         index = jnp.arange(self.population)
         genome = around(key, self.population, at(self.sigma, state.generation))
-        return genome, index * 0 if self.share_luck else index // 2
+        return genome, index * 0 if self.one_trial else index // 2
 
     def bases(self, state) -> Params:
         still = {path: jnp.zeros_like(x) for path, x in live(self.noise, state.center).items()}

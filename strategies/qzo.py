@@ -44,7 +44,7 @@ class QZO:
     noise: Noise | ByPath | Plan = ByPath((("**/scale", Gaussian()),), Frozen())
     positive: tuple[str, ...] = ("**/scale", "**/gain")
     floor: float = 0.0
-    share_luck: bool = True  # between pairs; the two of a pair always do
+    one_trial: bool = True  # for all pairs; else one each
 
     def __post_init__(self):
         if self.population < 2 or self.population % 2:
@@ -63,7 +63,7 @@ class QZO:
     def ask(self, key, state) -> tuple[Genome, Int[Array, "n"]]:
         index = jnp.arange(self.population)
         genome = around(key, self.population, at(self.epsilon, state.generation))
-        return genome, index * 0 if self.share_luck else index // 2
+        return genome, index * 0 if self.one_trial else index // 2
 
     def bases(self, state) -> Params:
         return merged(self.noise, state.center, cast(live(self.noise, state.center), state.like))

@@ -25,7 +25,7 @@ from evo.runtime import Runtime
 from evo.schedule import Constant, Hyperbolic
 from evo.strategies.egg import EGG
 from evo.strategies.es import EGGROLL
-from evo.task import Evaluation, Turn
+from evo.task import Evaluation, Trial
 
 NOISES = [Integer(), Integer(3), Integer(4, 5, "sign"), Integer(1, 4, "sign")]
 KEYS = jax.random.split(jax.random.key(3), 6)
@@ -325,7 +325,7 @@ def test_it_resumes_to_the_very_same_bits_and_a_member_scores_what_it_did(tmp_pa
     strategy, state = opened.strategy, opened.task_state(5)
     params = express(strategy.noise, strategy.bases(opened.strategy_state(5)), member(opened.genome(5), 3))
     again = jax.jit(lambda params, turn: call(task().evaluate, params, state, turn))
-    assert int(again(params, Turn(KEYS[0], jnp.int32(1))).fitness) == int(opened.fitness(5)[3])
+    assert int(again(params, Trial(KEYS[0], jnp.int32(1))).fitness) == int(opened.fitness(5)[3])
 
 
 def test_it_learns():

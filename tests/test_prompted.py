@@ -22,7 +22,7 @@ from evo.genome import Genome
 from evo.noise import Frozen, Gaussian
 from evo.runtime import Runtime
 from evo.strategies.es import EGGROLL
-from evo.task import Turn
+from evo.task import Trial
 
 KEY = jax.random.key(0)
 COUNTDOWN = [  # completion, whether it reaches 98 with 44 19 35
@@ -159,7 +159,7 @@ def test_host_rewards_are_called_for_every_member_in_any_layout():
     """Members of a group share prompts, pairs share what they draw, and a chunk changes nothing."""
     task = Prompted(prompts=3, rewards=(Verified("arithmetic"), Match(0.5)), temperature=1.0, tries=2)
     params, state = task.init(KEY)
-    keys = jax.vmap(lambda i: Turn(jax.random.fold_in(KEY, i // 2), i // 2))(jnp.arange(4))
+    keys = jax.vmap(lambda i: Trial(jax.random.fold_in(KEY, i // 2), i // 2))(jnp.arange(4))
     genome = Genome(jax.random.split(KEY, 4)[:, None], jnp.zeros((4, 1)))
 
     def run(chunk):
@@ -224,12 +224,12 @@ def test_a_run_logs_what_is_measured(tmp_path):
 def test_pass_at_k_is_the_best_of_the_tries():
     task = Prompted(prompts=5, tries=3, temperature=1.0)
     params, state = task.init(KEY)
-    turn = Turn(KEY, jnp.int32(0))
+    trial = Trial(KEY, jnp.int32(0))
     pick, write = jax.random.split(KEY)
     rows = jax.random.choice(pick, 320, (5,), replace=False)
     scores, _ = task.answered(params, rows, write)
     assert scores.shape == (5, 3)
-    assert task.evaluate(params, state, turn).fitness == scores.max(1).mean()
+    assert task.evaluate(params, state, trial).fitness == scores.max(1).mean()
 
 
 def test_what_is_chosen_by_is_not_what_is_judged_on():

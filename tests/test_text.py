@@ -19,7 +19,7 @@ from evo.envs.language.likelihood import Text
 from evo.envs.language.recurrent import Recurrent
 from evo.envs.language.tokens import Bytes, Subwords, tokenizer
 from evo.envs.language.transformer import Transformer
-from evo.task import Turn
+from evo.task import Trial
 
 KEY = jax.random.key(0)
 
@@ -149,7 +149,7 @@ def test_sequences_walk_through_the_corpus_and_carry_what_the_first_member_remem
     params, state = task.init(KEY)
     walked = [[int(t) for t in np.arange(n // 2 * i, n // 2 * i + 31) % n] for i in range(2)]
     assert_array_equal(state.tokens, task.corpus.train[np.array(walked)])
-    turn = lambda trial: Turn(KEY, jnp.int32(trial))  # noqa: E731
+    turn = lambda trial: Trial(KEY, jnp.int32(trial))  # noqa: E731
     judged = [task.evaluate(jax.tree.map(lambda x, m=m: x * m, params), state, turn(t)) for m, t in ((1, 3), (2, 5))]
     judged += [task.evaluate(params, state, turn(0))]
     assert [int(j.aux["row"]) for j in judged] == [1, 1, 0]

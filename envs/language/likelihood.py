@@ -19,7 +19,7 @@ from evo.envs.language.model import Carry, LanguageModel
 from evo.envs.language.recurrent import Recurrent
 from evo.envs.language.tokens import Tokenizer, tokenizer
 from evo.random import integers
-from evo.task import Evaluation, Turn
+from evo.task import Evaluation, Trial
 
 HELD = 1 << 20  # tokens of held-out text that a program carries, at most
 
@@ -57,7 +57,7 @@ class Text:
     held_out: float = 0.1
     per: Literal["byte", "token"] = "byte"
 
-    turns: ClassVar[bool] = True
+    trials: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.length < 1 or self.sequences < 1:
@@ -97,9 +97,9 @@ class Text:
         return params, TextState(jnp.int32(0), jnp.asarray(self._windows(0)), carry)
 
     def evaluate(self, params, state, key):
-        if not isinstance(key, Turn):
+        if not isinstance(key, Trial):
             return Evaluation(self._held_out(params, key))
-        row = key.trial % self.sequences
+        row = key.number % self.sequences
         carry = jax.tree.map(lambda x: x[row], state.carry)
         carry, score = self.model.score(params, carry, state.tokens[row], self.tokens.eos)
         aux = {"steps": jnp.int32(self.length), "row": row, "carry": carry}

@@ -19,7 +19,7 @@ from evo.envs.language.generate import Completions, Prompts, check_length, gener
 from evo.envs.language.pretrained import Pretrained
 from evo.envs.language.questions import Question, Questions, Sums
 from evo.envs.language.reward import Asked, Match, Reward, Verified, table_of, total
-from evo.task import Evaluation, Turn
+from evo.task import Evaluation, Trial
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Prompted:
     held_out: float = 0.2
     judged: int = 64
 
-    turns: ClassVar[bool] = True
+    trials: ClassVar[bool] = True
 
     def __post_init__(self):
         least = {"prompts": 1, "tries": 1, "new": 1, "judged": 1, "temperature": 0}
@@ -67,8 +67,8 @@ class Prompted:
         return self.model.checkpoint.params, ()
 
     def evaluate(self, params, state, key):
-        key_pick, key_write = jax.random.split(key.key if isinstance(key, Turn) else key)
-        first, last = (0, self.split) if isinstance(key, Turn) else self.test
+        key_pick, key_write = jax.random.split(key.key if isinstance(key, Trial) else key)
+        first, last = (0, self.split) if isinstance(key, Trial) else self.test
         rows = first + jax.random.choice(key_pick, last - first, (self.prompts,), replace=last - first < self.prompts)
         scores, written = self.answered(params, rows, key_write)
         return Evaluation(scores.max(1).mean(), aux={"steps": written.length.sum()})

@@ -19,7 +19,6 @@ BODIES, PICTURES = 100, 9  # replays that a page holds: of bodies (kilobytes eac
 STILL = 1000  # of elites that stand still: a pose, or one picture
 LOOKED = 9  # elites that are judged again
 KNOWN = 1 << 20  # parameters that a page holds of elites that can't be drawn
-REPEAT = 0x5C03E  # what the keys of an elite's further looks fold in, so that the search never saw their luck
 
 
 @dataclass(frozen=True)
@@ -194,11 +193,12 @@ def scored(run: Run, archive: Any, cells: list[int], looks: int) -> dict[int, np
     from evo.commands.look import task_state
     from evo.compiler import options
     from evo.engine import judge
+    from evo.random import MORE_LOOKS
     from evo.task import Task
 
     if looks < 1 or not isinstance(run.task, Task):
         return {}
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(run.config["seed"]), REPEAT), looks)
+    keys = jax.random.split(run.luck(MORE_LOOKS), looks)
     one = judge(run.task, task_state(run))
     rows = jax.tree.map(lambda x: x[np.array(cells)], archive.rows)
     program = lambda rows: jax.lax.map(lambda row: jax.vmap(lambda key: one(row, key).fitness)(keys), rows)  # noqa: E731

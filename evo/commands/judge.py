@@ -14,8 +14,6 @@ from tyro.conf import Positional, arg
 if TYPE_CHECKING:
     from evo.opened import Run
 
-FRESH = 0x5EED  # what the evaluation's key folds in, so that it shares no luck with the search
-
 
 class Estimate(NamedTuple):
     """What some episodes say of a mean: it, their standard deviation, a 95 % interval, and how many were not finite."""
@@ -68,7 +66,9 @@ def fresh(run: Run, count: int) -> Any:
     """Luck that the search never saw."""
     import jax
 
-    return jax.random.split(jax.random.fold_in(jax.random.key(run.config["seed"]), FRESH), count)
+    from evo.random import EVALUATION
+
+    return jax.random.split(run.luck(EVALUATION), count)
 
 
 def references(task: Any) -> list[str]:

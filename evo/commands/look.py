@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 X = Literal["generation", "evaluations", "steps", "seconds"]
 FILMS = (".gif", ".html", ".mp4")
-REPLAY = 0xF11A  # what the key of a filmed episode folds in, so that the search never saw its luck
 
 
 @dataclass(frozen=True)
@@ -241,9 +240,11 @@ def filmed(run: Run, params: Any, episode: int = 0) -> Any:
     """One episode as a scene or a film; each `episode` has luck of its own. Raises where the task can't be drawn."""
     import jax
 
+    from evo.random import FILM
+
     if why := undrawn(run):
         raise ValueError(f"{run.path}: {why}")
-    key = jax.random.fold_in(jax.random.key(run.config["seed"]), REPLAY)
+    key = run.luck(FILM)
     task: Any = run.task
     hook = task.scene if hasattr(task, "scene") else task.film
     shown = hook(params, task_state(run), jax.random.fold_in(key, episode) if episode else key)
