@@ -45,6 +45,17 @@ def look(
     )
 
 
+def gathered(fitness: Float[Array, "e"], descriptor: Float[Array, "e d"]) -> Looks:
+    """What these looks at one elite said. One that isn't finite doesn't count; without any, the mean fitness is NaN."""
+    valid = jnp.isfinite(fitness) & jnp.isfinite(descriptor).all(-1)
+    count = valid.sum(dtype=jnp.int32)
+    share = jnp.where(valid, 1.0, 0.0) / jnp.maximum(count, 1).astype(jnp.float32)
+    fitness, descriptor = jnp.where(valid, fitness, 0.0), jnp.where(valid[:, None], descriptor, 0.0)
+    mean = (share * fitness).sum()
+    variance = (share * (fitness - mean) ** 2).sum()
+    return Looks(count, jnp.where(count > 0, mean, jnp.nan), variance, share @ descriptor)
+
+
 def refiled(cells: Cells, fitness: Float[Array, "n"], descriptor: Float[Array, "n d"]) -> Archive:
     """An archive that these alone were put in; its rows are their indices. Whose fitness is NaN stays out."""
     fitness, descriptor = jnp.asarray(fitness, jnp.float32), jnp.asarray(descriptor, jnp.float32)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import csv
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -20,19 +20,11 @@ from evo.commands.judge import Estimate, fresh, interval
 from evo.files import whole
 
 if TYPE_CHECKING:
+    from evo.luck import Looks
     from evo.opened import Run
 
 SHOWN = 10  # elites in the table
 STEPS = 20  # of the progress bar
-
-
-class Seen(NamedTuple):
-    """What the elites showed when they were judged again; invalid episodes don't count."""
-
-    valid: Int[np.ndarray, "n"]
-    fitness: Float[np.ndarray, "n"]  # the mean; NaN where no episode was valid
-    variance: Float[np.ndarray, "n"]  # mean square about it
-    descriptor: Float[np.ndarray, "n d"]  # the mean
 
 
 def reviewed(run: Run, episodes: int, console: Console):
@@ -50,7 +42,7 @@ def reviewed(run: Run, episodes: int, console: Console):
     reported = np.asarray(archive.fitness)[rows], np.asarray(archive.descriptor)[rows]
     said = [
         interval(*of, episodes)
-        for of in zip(seen.fitness.tolist(), seen.variance.tolist(), seen.valid.tolist(), strict=True)
+        for of in zip(seen.fitness.tolist(), seen.variance.tolist(), seen.number.tolist(), strict=True)
     ]
     write(run.path / "eval.csv", rows, reported, seen, said)
     console.print(best_of(rows, reported[0], said))
@@ -61,30 +53,24 @@ def reviewed(run: Run, episodes: int, console: Console):
         console.print(str(line), soft_wrap=True)
 
 
-def judged(run: Run, archive: Any, rows: np.ndarray, episodes: int, console: Console) -> Seen:
+def judged(run: Run, archive: Any, rows: np.ndarray, episodes: int, console: Console) -> Looks:
     """Every elite on luck of its own, as many side by side as fit the memory."""
     import jax
     import jax.numpy as jnp
 
     from evo.engine import judge
     from evo.host import HostTask
+    from evo.luck import gathered
 
     if isinstance(run.task, HostTask):
         return judged_outside(run, archive, rows, episodes)
     one, (key, *_) = judge(run.task, run.task_state()), fresh(run, 1)
 
     def elite(pair):
-        """One elite's valid episodes: how many, the mean and variance of their fitness, their mean descriptor."""
         params, row = pair
         luck = jax.random.split(jax.random.fold_in(key, row), episodes)
         said: Any = jax.vmap(lambda key: one(params, key))(luck)
-        valid = jnp.isfinite(said.fitness) & jnp.isfinite(said.descriptor).all(-1)
-        count = valid.sum(dtype=jnp.int32)
-        share = jnp.where(valid, 1.0, 0.0) / jnp.maximum(count, 1).astype(jnp.float32)
-        fitness, place = jnp.where(valid, said.fitness, 0.0), jnp.where(valid[:, None], said.descriptor, 0.0)
-        mean = (share * fitness).sum()
-        variance = (share * (fitness - mean) ** 2).sum()
-        return count, jnp.where(count > 0, mean, jnp.nan), variance, share @ place
+        return gathered(said.fitness, said.descriptor)
 
     program = lambda runtime: lambda pairs: jax.lax.map(elite, pairs, batch_size=runtime.chunk)  # noqa: E731
     slice = -(-len(rows) // STEPS)
@@ -92,17 +78,18 @@ def judged(run: Run, archive: Any, rows: np.ndarray, episodes: int, console: Con
     padded = np.pad(rows, (0, -len(rows) % slice), mode="edge").reshape(-1, slice)
     _, compiled = run.engine.runtime.fit(program, slice, picked(padded[0]))
     bar = track(padded, "elites", console=console, disable=not console.is_terminal, transient=True)
-    found = [jax.device_get(compiled(picked(index))) for index in bar]
-    return Seen(*(np.concatenate(x)[: len(rows)] for x in zip(*found, strict=True)))
+    found: Any = [jax.device_get(compiled(picked(index))) for index in bar]
+    return jax.tree.map(lambda *x: np.concatenate(x)[: len(rows)], *found)
 
 
-def judged_outside(run: Run, archive: Any, rows: np.ndarray, episodes: int) -> Seen:
+def judged_outside(run: Run, archive: Any, rows: np.ndarray, episodes: int) -> Looks:
     """`judged` in worlds on the host."""
     import jax
     import jax.numpy as jnp
 
     from evo.genome import as_they_stand
     from evo.host import Host, Members
+    from evo.luck import gathered
 
     (key, *_), index = fresh(run, 1), np.repeat(rows, episodes)
     luck = jax.vmap(lambda row, i: jax.random.fold_in(jax.random.fold_in(key, row), i))(
@@ -110,25 +97,21 @@ def judged_outside(run: Run, archive: Any, rows: np.ndarray, episodes: int) -> S
     )
     genome = as_they_stand(jnp.asarray(index))
     with closing(run.task.open(Host(run.strategy.noise, run.engine.runtime))) as judge:
-        said, _ = judge(Members(archive.rows, genome, luck), run.task_state())
-    fitness = np.asarray(said.fitness, float).reshape(len(rows), episodes)
-    place = np.asarray(said.descriptor, float).reshape(len(rows), episodes, -1)
-    ok = np.isfinite(fitness) & np.isfinite(place).all(-1)
-    share = ok / np.maximum(ok.sum(1, keepdims=True), 1)
-    mean = (share * np.where(ok, fitness, 0)).sum(1)
-    variance = (share * np.where(ok, fitness - mean[:, None], 0) ** 2).sum(1)
-    where = (share[..., None] * np.where(ok[..., None], place, 0)).sum(1)
-    return Seen(ok.sum(1), np.where(ok.any(1), mean, np.nan), variance, where)
+        said: Any = judge(Members(archive.rows, genome, luck), run.task_state())[0]
+    fitness, place = (
+        jnp.asarray(x).reshape(len(rows), episodes, *x.shape[1:]) for x in (said.fitness, said.descriptor)
+    )
+    return jax.device_get(jax.vmap(gathered)(fitness, place))
 
 
-def write(path: Path, rows: np.ndarray, reported: tuple, seen: Seen, said: list[Estimate]):
+def write(path: Path, rows: np.ndarray, reported: tuple, seen: Looks, said: list[Estimate]):
     """A row an elite: where it is, what let it in, what it showed."""
     d = seen.descriptor.shape[1]
     names = [f"{kind}_{i}" for kind in ("recorded_descriptor", "descriptor") for i in range(d)]
     with whole(path) as part, part.open("w", newline="") as file:
         out = csv.writer(file)
         out.writerow(["cell", "recorded", *Estimate._fields, "valid", *names])
-        columns = (rows, reported[0], said, seen.valid, reported[1], seen.descriptor)
+        columns = (rows, reported[0], said, seen.number, reported[1], seen.descriptor)
         for row, fitness, one, valid, before, after in zip(*columns, strict=True):
             out.writerow([int(row), float(fitness), *one, int(valid), *before.tolist(), *after.tolist()])
 
@@ -146,7 +129,7 @@ def best_of(rows: np.ndarray, recorded: np.ndarray, said: list[Estimate]) -> Tab
     return table
 
 
-def summary(grid: Any, reported: Any, left: Any, places: Float[np.ndarray, "n d"], seen: Seen) -> Table:
+def summary(grid: Any, reported: Any, left: Any, places: Float[np.ndarray, "n d"], seen: Looks) -> Table:
     """The archive as it reports itself, and as refiled by what its elites really do (Flageat & Cully 2023)."""
     table = Table(title="the archive, reported and corrected", title_justify="left")
     for title in ("", "reported", "corrected"):
@@ -162,9 +145,9 @@ def summary(grid: Any, reported: Any, left: Any, places: Float[np.ndarray, "n d"
     return table
 
 
-def error(reported: Float[np.ndarray, "n d"], seen: Seen) -> float:
+def error(reported: Float[np.ndarray, "n d"], seen: Looks) -> float:
     """The mean distance between the descriptor that let an elite in and the mean of what it showed later."""
-    there = seen.valid > 0
+    there = seen.number > 0
     return float(np.linalg.norm(reported - seen.descriptor, axis=1)[there].mean()) if there.any() else float("nan")
 
 
