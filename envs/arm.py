@@ -32,6 +32,11 @@ class Arm:
     def __post_init__(self):
         if self.joints < 1:
             raise ValueError(f"`joints` must be at least 1; got {self.joints}.")
+        if min(self.fitness_noise, self.descriptor_noise) < 0:
+            raise ValueError(
+                "`fitness_noise` and `descriptor_noise` are standard deviations, at least 0; got "
+                f"{self.fitness_noise} and {self.descriptor_noise}."
+            )
 
     @property
     def descriptor_names(self) -> tuple[str, ...]:

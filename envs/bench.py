@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -46,6 +46,10 @@ class Failure(NamedTuple):
 
     row: int
     error: str | None
+
+
+class Gone(Exception):
+    """No world is in this row any more: the process that had it was replaced."""
 
 
 class Overtime(Exception):
@@ -114,7 +118,9 @@ class Bench:
             now[0] = row
             reward, over = 0.0, True
             try:
-                x, paid, ended, cut, infos[row] = envs[row].step(action)
+                if (env := envs[row]) is None:
+                    raise Gone
+                x, paid, ended, cut, infos[row] = env.step(action)
                 seen[row] = x if read is None else read(x)
                 steps[row] += 1
                 over = bool(ended or cut or steps[row] >= length)
@@ -170,13 +176,16 @@ class Bench:
         self.spent[row] += time.perf_counter() - self.now[1]
 
     def _fail(self, row: int, error: BaseException) -> Failure:
-        """What a world that failed says; it isn't used again."""
-        gone, self.envs[row] = self.envs[row] is None, None
+        """What a world that failed says; it isn't used again. One that hung isn't closed, for it may hang again."""
+        env, self.envs[row] = self.envs[row], None
         self.now[:] = -1, time.perf_counter()
-        if gone and isinstance(error, AttributeError):
+        if isinstance(error, Gone):
             return Failure(row, None)
         if isinstance(error, Overtime):
             return Failure(row, f"took more than time_limit, {self.rules.limit:g} s")
+        if env is not None:
+            with suppress(Exception):
+                env.close()
         return Failure(row, told(error))
 
     def _describe(self, rows: np.ndarray) -> list[Failure]:

@@ -139,6 +139,8 @@ class Velocity:
 
 def descriptor(kind: str | None, env: str, limit: float | None) -> Descriptor:
     """The descriptor of that name for that env; never one without numbers: raises where the env has no such thing."""
+    if limit is not None and (kind not in ("position", "velocity") or not limit > 0):
+        raise ValueError(f"`descriptor_limit`, above 0, bounds `position` and `velocity`; got {limit} for {kind}.")
     if kind is None:
         return Nothing()
     if kind not in KINDS:
@@ -148,8 +150,6 @@ def descriptor(kind: str | None, env: str, limit: float | None) -> Descriptor:
         raise ValueError(f"{env} has no descriptor {kind!r}; the envs that have one: {', '.join(table)}.")
     if kind == "feet":
         return Feet(FEET[env])
-    if limit is not None and not limit > 0:
-        raise ValueError(f"`descriptor_limit` must be above 0; got {limit}.")
     cls = Position if kind == "position" else Velocity
     return cls(WAYS[env]) if limit is None else cls(WAYS[env], limit)
 

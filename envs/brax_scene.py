@@ -46,9 +46,10 @@ def _frames(task: Brax, params, state, key):
     def frame(life, _):
         alive = task.alive(life)
         after = task.step(params, state, None, life)
+        gained = after.reward - life.reward
         life = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, life)
         x = life.world.pipeline_state.x
-        return life, (x.pos, x.rot, life.world.reward, alive)
+        return life, (x.pos, x.rot, gained, alive)
 
     return jax.lax.scan(frame, task.born(params, key_reset), length=task.episode_length)[1]
 

@@ -22,10 +22,10 @@ class Custom:
 
     `fitness` names a function (params, key) -> fitness or `evo.Evaluation`, in JAX; higher is better. `params` names a
     function key -> params that makes a member's parameters; by default it is `init` beside the fitness function.
-    `fitness` may also name a whole task (an object or a class with init, evaluate, absorb); `params` is then unused.
-    A whole task may have a `scene` for replays; a function may have one beside it: scene(params, key), which gives an
-    `evo.view.Scene` or an `evo.view.Film` (one picture is a drawing).
-    File paths are relative to the working directory. A task with a descriptor says its names and bounds here.
+    `fitness` may also name a whole task (an object or a class with init, evaluate, absorb); `params` is then unused,
+    and whatever else a task may have is its own. A function may have a `scene` beside it: scene(params, key), which
+    gives an `evo.view.Scene` or an `evo.view.Film` (one picture is a drawing). File paths are relative to the working
+    directory. A descriptor's names and bounds are said here, or by the whole task itself.
     """
 
     fitness: str
@@ -34,12 +34,24 @@ class Custom:
     descriptor_bounds: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self):
+        _ = self.task, self.maker  # a wrong path is told now
+        if isinstance(self.task, Task):
+            for name in ("descriptor_names", "descriptor_bounds"):
+                said, own = getattr(self, name), tuple(getattr(self.task, name, ()))
+                if said and own and said != own:
+                    raise ValueError(f"{self.fitness} has its own `{name}`, {own}; leave them out. Got {said}.")
+                object.__setattr__(self, name, said or own)
         if len(self.descriptor_names) != len(self.descriptor_bounds):
             raise ValueError(
                 "`descriptor_names` and `descriptor_bounds` describe the same numbers; "
                 f"got {len(self.descriptor_names)} names and {len(self.descriptor_bounds)} bounds."
             )
-        _ = self.task, self.maker  # a wrong path is told now
+
+    def __getattr__(self, name: str) -> Any:
+        """What a whole task has besides: `unit`, `measure`, `sample` and the like."""
+        if name.startswith("_") or not isinstance(self.task, Task):
+            raise AttributeError(f"{type(self).__name__} has no {name!r}.")
+        return getattr(self.task, name)
 
     @cached_property
     def task(self) -> Any:
@@ -99,6 +111,8 @@ def _file(path: Path) -> Any:
     """A file as a module; one file is one module, however often it is named."""
     if not path.is_file():
         raise ValueError(f"there is no file {path} in {Path.cwd()}.")
+    if (folder := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(folder)  # for the files beside it
     name = f"evo_custom_{path.resolve().as_posix().replace('/', '_').removesuffix('.py')}"
     if name not in sys.modules:
         loader = importlib.machinery.SourceFileLoader(name, str(path))

@@ -17,7 +17,7 @@ import numpy as np
 
 from evo.envs.atari import Atari
 from evo.envs.bench import Rules, Worlds, bench, blank
-from evo.envs.moments import LIMIT, Moments, merge, normalise, nothing, pool
+from evo.envs.moments import Moments, merge, normalise, nothing, pool
 from evo.envs.networks import MLP, Network
 from evo.envs.play import Tally, breadth, play, seating
 from evo.envs.spaces import SQUASHES, Motor, Senses, motor, senses
@@ -78,13 +78,13 @@ class Gymnasium:
                 f"`options` are numbers, words and tuples by name; got {dict(self.options)}. Nested ones go into an "
                 "environment of your own (docs/host.md)."
             ) from None
-        if self.env.startswith("ALE/") and self.atari is None:
+        if self._arcade and self.atari is None:
             object.__setattr__(self, "atari", Atari())
         self._check()
         checked(self.env)
 
     def _check(self):
-        if self.atari is not None and not self.env.rpartition(":")[2].startswith("ALE/"):
+        if self.atari is not None and not self._arcade:
             raise ValueError(f"`atari` says how games are played whose id starts with 'ALE/'; got {self.env!r}.")
         if self.squash not in SQUASHES:
             raise ValueError(f"unknown squash {self.squash!r}; {nearest(self.squash, SQUASHES)}")
@@ -102,6 +102,11 @@ class Gymnasium:
                 "`descriptor` and `descriptor_bounds` describe the same numbers; "
                 f"got {len(self.descriptor)} names and {len(self.descriptor_bounds)} bounds."
             )
+
+    @property
+    def _arcade(self) -> bool:
+        """Whether it is one of ALE's games."""
+        return self.env.rpartition(":")[2].startswith("ALE/")
 
     @property
     def descriptor_names(self) -> tuple[str, ...]:
@@ -212,7 +217,7 @@ class Arena:
         episodes = self.task.episodes
         aux: dict[str, Any] = {"steps": tally.steps.astype(np.int32)}
         if self.task.normalise:
-            aux["observations"] = moments(tally)
+            aux["observations"] = moments(tally, self.task.senses.unit)
         found: Any = (tally.found / episodes).astype(np.float32) if self.task.descriptor else None
         reward: Any = (tally.reward / episodes).astype(np.float32)
         return Evaluation(reward, found, aux)
@@ -260,15 +265,17 @@ def drawn(luck: Any, episodes: int) -> tuple[Any, Any]:
     return _drawn(luck, jnp.arange(episodes))
 
 
-def moments(tally: Tally) -> Moments:
-    """Each member's moments of what it saw. Members that were lost, or saw what isn't sane, count for nothing."""
+def moments(tally: Tally, unit: int = 1) -> Moments:
+    """Each member's moments of what it saw, divided by `unit` as its network saw it. Members that were lost, or saw
+    what isn't finite, or not when squared, count for nothing."""
     number = tally.steps.astype(np.float64)
     mean = tally.total / np.maximum(number, 1)[:, None]
-    m2 = tally.square - tally.total * mean
-    with np.errstate(invalid="ignore"):
-        sane = np.isfinite(tally.reward) & (np.abs(tally.first + mean) <= LIMIT).all(1) & np.isfinite(m2).all(1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        m2 = ((tally.square - tally.total * mean) / unit**2).astype(np.float32)
+        mean = ((tally.first + mean) / unit).astype(np.float32)
+        sane = np.isfinite(tally.reward) & np.isfinite(mean * mean).all(1) & np.isfinite(m2).all(1)
 
     def keep(x: np.ndarray) -> Any:
         return np.where(sane.reshape(-1, *(1,) * (x.ndim - 1)), x, 0).astype(np.float32)
 
-    return Moments(keep(number), keep(tally.first + mean), keep(np.maximum(m2, 0)))
+    return Moments(keep(number), keep(mean), keep(np.maximum(m2, 0)))

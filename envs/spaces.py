@@ -34,9 +34,14 @@ class Senses:
         """The array of one observation."""
         return observation if self.flat is None else spaces.flatten(self.flat, observation)
 
+    @property
+    def unit(self) -> int:
+        """What the numbers are divided by for the network."""
+        return 255 if self.dtype == "uint8" else 1
+
     def scaled(self, x: Array) -> Array:
         """What the network is given, in float32."""
-        return x.astype(jnp.float32) / 255 if self.dtype == "uint8" else x
+        return x.astype(jnp.float32) / self.unit if self.unit > 1 else x
 
 
 def senses(space: gymnasium.Space) -> Senses:
@@ -95,6 +100,10 @@ class Motor:
 
     def rows(self, actions: np.ndarray) -> Any:
         """Actions of `w` worlds as the worlds want them."""
+        if not self.choices and self.dtype != "float32":  # a bound of another type may lie between two float32 numbers
+            whole = np.issubdtype(self.dtype, np.integer)
+            actions = (np.rint(actions) if whole else actions).astype(np.float64)
+            actions = np.clip(actions, *(np.reshape(bound, self.shape) for bound in (self.low, self.high)))
         rows = actions.astype(self.dtype, copy=False)
         return list(rows) if self.choices and not self.shape else rows  # NumPy's own numbers, which spaces check faster
 

@@ -13,7 +13,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,7 @@ def work(make: Callable[[], Any], rules: Rules, memory: Any, i: int, workers: in
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     shared = laid_out(memory, rules, count, workers)
     own = bench(make, rules, shared.windows, shared.now[i])
-    with own.guarded():
+    with closing(own), own.guarded():
         while True:
             try:
                 verb, rows, *rest = connection.recv()

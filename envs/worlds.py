@@ -37,7 +37,20 @@ class World:
             options = dict(self.options) | ({"render_mode": "rgb_array"} if render else {})
             if self.atari is not None:
                 return playing(self.env, self.atari, options)
-            return gymnasium.make(self.env, disable_env_checker=True, **options)
+            made = gymnasium.make(self.env, disable_env_checker=True, **options)
+        return Afresh(made) if "bipedal_walker" in _entry(self.env) else made
+
+
+class Afresh(gymnasium.Wrapper):
+    """BipedalWalker with new physics for every episode: its own are kept, and remember who walked before."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        from Box2D import b2World
+
+        walker: Any = self.unwrapped
+        walker._destroy()
+        walker.world = b2World()
+        return self.env.reset(seed=seed, options=options)
 
 
 def checked(env: str) -> str:
@@ -48,7 +61,7 @@ def checked(env: str) -> str:
     try:
         with quiet():
             if module:
-                importlib.import_module(module)
+                imported(module, env)
             entry = str(gymnasium.spec(name).entry_point)
         if entry.startswith("ale_py") and not name.startswith("ALE/"):
             raise Error("an id of old, whose frames would reach the network as they are")
@@ -64,6 +77,16 @@ def checked(env: str) -> str:
             f"unknown Gymnasium env {env!r}; the nearest known one is {near!r}. Your own is 'module:Id-v0'."
         ) from None
     return env
+
+
+def imported(module: str, env: str):
+    """Have a module register its envs. Raises where importing it does, and says where."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{env}: the module {module!r} can't be imported: {told(error)}.") from error
 
 
 def _game(name: str) -> str | None:

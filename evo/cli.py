@@ -44,6 +44,7 @@ ABOUT = "Evolution strategies, genetic algorithms and quality diversity on one p
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; a user's mistake is a sentence on stderr, never a traceback."""
     keep_memory()
+    sys.path.append(os.getcwd())  # for modules of your own that a config names
     jax.config.update("jax_traceback_filtering", "off")  # `ours` needs to see where an error was raised
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # where Orbax logs a traceback of what it raises too
     try:

@@ -31,7 +31,8 @@ class Eval:
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="A run folder.")]
     episodes: Annotated[
-        int | None, arg(metavar="N", help="How many episodes each is judged on; 128, or 512 where there is an archive.")
+        int | None,
+        arg(metavar="N", help="How often each is judged, on fresh episodes; 128, or 512 where there is an archive."),
     ] = None
 
     def __call__(self, console: Console) -> int:
@@ -44,9 +45,9 @@ class Eval:
         archive = hasattr(run.strategy, "archive")
         episodes = self.episodes or (512 if archive else 128)
         said = estimate(judge(run, episodes))
-        console.print(f"solution  {shown(said)}  ({episodes} episodes)", soft_wrap=True)
+        console.print(f"solution  {shown(said)}  ({times(run.task, episodes)})", soft_wrap=True)
         if said.invalid:
-            console.print(f"          {said.invalid} episodes were not finite and don't count")
+            console.print(f"          {said.invalid} of these were not finite and don't count")
         console.print(*references(run.task), sep="", end="")
         if archive:
             reviewed(run, episodes, console)
@@ -54,12 +55,18 @@ class Eval:
 
 
 def judge(run: Run, episodes: int) -> np.ndarray:
-    """The solution's fitness in `episodes` fresh episodes, in the numbers that people see."""
+    """The solution's fitness, judged so often on fresh luck, in the numbers that people see."""
     from evo.engine import Moment
 
     with closing(replace(run.engine, task=run.task)) as engine:
         said = engine.evaluate(Moment(run.strategy_state(), run.task_state()), fresh(run, episodes))
     return np.asarray(said.fitness, np.float64)
+
+
+def times(task: Any, count: int) -> str:
+    """How often something was judged, in words: a task may judge by the mean of several episodes."""
+    each = getattr(task, "episodes", 1)
+    return f"{count} episodes" if each == 1 else f"{count} evaluations of {each} episodes"
 
 
 def fresh(run: Run, count: int) -> Any:

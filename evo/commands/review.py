@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from evo.commands.judge import Estimate, fresh, interval
+from evo.commands.judge import Estimate, fresh, interval, times
 from evo.files import whole
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def reviewed(run: Run, episodes: int, console: Console):
     left = refiled(grid, jnp.asarray(seen.fitness), jnp.asarray(seen.descriptor))
     console.print(summary(grid, top, left, reported[1], seen))
     picture = compared(run, left, run.path / "archive-corrected.png")
-    for line in (f"{len(rows)} elites, {episodes} episodes each", run.path / "eval.csv", picture):
+    for line in (f"{len(rows)} elites, {times(run.task, episodes)} each", run.path / "eval.csv", picture):
         console.print(str(line), soft_wrap=True)
 
 
