@@ -39,7 +39,10 @@ def unflatten(arrays: dict[str, np.ndarray], like: Any) -> Any:
         if want.size == 0:
             arrays = {**arrays, name: np.zeros(want.shape, want.dtype)}
         if name not in arrays:
-            raise ValueError(f"the checkpoint has no {name!r}: it was made by another task or strategy.")
+            raise ValueError(
+                f"the checkpoint has no {name!r}: it was made by another task or strategy, "
+                "or by another version of evo."
+            )
         if tuple(want.shape) != tuple(np.shape(arrays[name])):
             raise ValueError(
                 f"{name!r} has shape {tuple(np.shape(arrays[name]))} in the checkpoint and {tuple(want.shape)} here: "

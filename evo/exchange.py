@@ -21,15 +21,17 @@ from evo.checkpoint import flatten, unflatten
 from evo.cvt import CVT
 
 
-def arrays(archive: Archive) -> dict[str, np.ndarray]:
+def arrays(archive: Archive, depth: int = 1) -> dict[str, np.ndarray]:
     """The elites as arrays with a row each: `cell`, `fitness`, `descriptor`, `record/...` (when each came, who made it
-    of whom), `params/...`, and `threshold` where the archive anneals."""
+    of whom), `params/...`, and `threshold` where the archive anneals; of `depth` elites a cell also their `place` in
+    it."""
     taken = np.flatnonzero(np.isfinite(np.asarray(archive.fitness)))
     kept: dict[str, Any] = {"fitness": archive.fitness, "descriptor": archive.descriptor}
     kept |= {f"record/{path}": x for path, x in flatten(archive.record).items()}
     kept |= {f"params/{path}": x for path, x in flatten(archive.rows).items()}
     kept |= {} if archive.threshold is None else {"threshold": archive.threshold}
-    return {"cell": taken} | {name: np.asarray(x)[taken] for name, x in kept.items()}
+    place = {"place": taken % depth} if depth > 1 else {}
+    return {"cell": taken // depth} | place | {name: np.asarray(x)[taken] for name, x in kept.items()}
 
 
 def columns(elites: dict[str, np.ndarray], parameters: bool = False) -> dict[str, np.ndarray]:

@@ -13,9 +13,11 @@ import numpy as np
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write what is at `path` once it is whole. If that fails, what was at `path` is still there."""
+    """Where to write what is at `path` once it is whole, in a folder that is made if it isn't there. If that fails,
+    what was at `path` is still there."""
     part = path.with_name(f"part.{path.name}")
     with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
             part.replace(path)

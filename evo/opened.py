@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -95,9 +96,7 @@ class Run:
         g = self.generations if g is None else g
         if not 0 <= g <= self.generations:
             raise ValueError(f"{self.path} has {self.generations} generations; asked for the state before {g}.")
-        checkpoints = self.folder.checkpoints()
-        found = checkpoints.latest(g)
-        checkpoints.close()
+        found = self._checkpoint(g)
         if found is None:
             raise ValueError(f"{self.path} has no checkpoint that can be read.")
         nearest, arrays = found
@@ -114,7 +113,12 @@ class Run:
         """The task's state under which generation g was judged (None: after the last)."""
         like = self._task_state_like()
         if g is None:
-            return unflatten(self.folder.load("task"), like)
+            last = self._checkpoint(self.generations)
+            return (
+                unflatten(self.folder.load("task"), like)
+                if last is None
+                else unflatten(last[1], Moment((), like)).task_state
+            )
         arrays = self.folder.records.read(g)
         found = {name.removeprefix("task."): x for name, x in arrays.items() if name.startswith("task.")}
         if _paths(like) and not found:
@@ -150,6 +154,11 @@ class Run:
         *_, key = keys_of(self.config["seed"])
         devices = min(self.config.get("devices") or 1, len(jax.devices()))
         return Engine(self.given_task or (lambda params, key: 0.0), self.strategy, runtimes.over(devices), key)
+
+    def _checkpoint(self, g: int) -> tuple[int, dict[str, np.ndarray]] | None:
+        """The last whole checkpoint that isn't after generation g."""
+        with closing(self.folder.checkpoints()) as checkpoints:
+            return checkpoints.latest(g)
 
     def _unpacked(self, arrays: dict[str, np.ndarray], task_state: Any = ()) -> Moment:
         """A checkpoint's arrays as the moment that they are of; `task_state` is like the task's."""

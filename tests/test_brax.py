@@ -228,6 +228,8 @@ BAD = [
     (dict(env="reacher", descriptor="feet"), "reacher has no descriptor 'feet'"),
     (dict(env="fast", descriptor="position"), "fast has no descriptor 'position'"),
     (dict(env="reacher", forward=False), "reacher doesn't reward moving forward"),
+    (dict(env="ant", descriptor="feet", descriptor_limit=3.0), "bounds `position` and `velocity`; got 3.0 for feet"),
+    (dict(env="ant", descriptor_limit=3.0), "bounds `position` and `velocity`; got 3.0 for None"),
     (dict(descriptor="velocity", descriptor_limit=0.0), "`descriptor_limit` must be above 0"),
 ]
 
@@ -288,6 +290,14 @@ def test_without_forward_reward_the_rest_is_left():
     moved = 0.05 * (full.fitness - rest.fitness)  # metres: the reward is the velocity in m/s, a step lasts 0.05 s
     assert_allclose(moved, full.descriptor[:, 0], atol=0.11)  # less where it started
     assert (rest.fitness <= 30).all()
+
+
+@pytest.mark.slow
+def test_a_film_shows_what_is_paid():
+    task = Brax("hopper", episode_length=20, forward=False)
+    params, state = task.init(jax.random.key(0))
+    fitness = jax.jit(task.evaluate)(params, state, LUCK[1]).fitness
+    assert_allclose(task.scene(params, state, LUCK[1]).reward.sum(), fitness, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import math
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -228,6 +229,9 @@ class Counting:
     def init(self, key): return jnp.ones(1), jnp.zeros(())
     def evaluate(self, params, state, key): return Evaluation(params[0] + state, params)
     def absorb(self, state, aux): return state + 1
+class Telling(Counting):
+    unit, trials, descriptor_names, descriptor_bounds = 0.5, True, ("w",), ((-3.0, 3.0),)
+    def measure(self, params, start, state, key): return {"far": 1.0}
 """
 
 
@@ -253,6 +257,20 @@ def test_custom_task_by_path(file):
     params, state = task.init(KEY)
     state = task.absorb(state, None)
     assert task.evaluate(params, state, KEY).fitness == 2.0
+
+
+def test_a_whole_task_keeps_what_else_it_has(file):
+    task, plain = Custom(f"{file}:Telling"), Custom(f"{file}:Counting")
+    assert (task.unit, task.trials, task.measure(None, None, None, None)) == (0.5, True, {"far": 1.0})
+    assert (task.descriptor_names, task.descriptor_bounds) == (("w",), ((-3.0, 3.0),))
+    assert replace(task) == task  # as read back from a run's own config
+    assert not any(hasattr(plain, name) for name in ("unit", "trials", "measure", "sample"))
+
+
+def test_a_file_finds_those_beside_it(tmp_path):
+    (tmp_path / "beside_mine.py").write_text("def init(key): return key * 2")
+    (tmp_path / "asking.py").write_text("from beside_mine import init\ndef fit(params, key): return params.sum()")
+    assert Custom(f"{tmp_path}/asking.py:fit").init(3)[0] == 6
 
 
 def test_the_example_and_the_shipped_one_agree():
@@ -292,6 +310,8 @@ BAD = [
     (lambda file: Custom(f"{file}:number"), "neither a function nor a task; got a int"),
     (lambda file: Custom(f"{file}:fit", params=f"{file}:number"), "isn't a function of a key"),
     (lambda file: Custom(f"{file}:fit", descriptor_names=("x",)), "got 1 names and 0 bounds"),
+    (lambda file: Custom(f"{file}:Telling", descriptor_names=("x",)), "has its own `descriptor_names`"),
+    (lambda file: Arm(fitness_noise=-1.0), "standard deviations, at least 0; got -1.0 and 0.0"),
 ]
 
 

@@ -73,6 +73,7 @@ def test_errors_that_name_a_file_keep_it(tmp_path):
     with pytest.raises(FileNotFoundError) as error, files.whole(tmp_path / "out"):
         (tmp_path / "other").read_bytes()
     assert error.value.filename == str(tmp_path / "other")
-    with pytest.raises(FileNotFoundError) as error:
-        files.write(tmp_path / "nowhere" / "out", b"")
-    assert error.value.filename == str(tmp_path / "nowhere" / "out")
+    files.write(tmp_path / "new" / "out", "text")
+    with pytest.raises(FileExistsError) as error:  # where a folder is wanted
+        files.write(tmp_path / "new" / "out" / "in", "text")
+    assert error.value.filename == str(tmp_path / "new" / "out")

@@ -1,6 +1,7 @@
 """Host tasks: worlds that JAX can't see. A member's fitness is its own: no slot, chunk or neighbour is in it."""
 
 import json
+import math
 import sys
 from contextlib import closing
 from dataclasses import replace
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from numpy.testing import assert_allclose, assert_array_equal
 from scorers import distance, lucky
 
@@ -18,12 +19,12 @@ import evo
 from evo.cli import main
 from evo.engine import settle
 from evo.envs.atari import Atari
-from evo.envs.bench import Bench, bench, blank
-from evo.envs.gymnasium import Gymnasium, drawn
+from evo.envs.bench import Bench, Rules, Windows, bench, blank
+from evo.envs.gymnasium import Gymnasium, drawn, moments
 from evo.envs.moments import Moments
 from evo.envs.networks import CNN, GRU, MLP
-from evo.envs.play import breadth, seating
-from evo.envs.spaces import senses
+from evo.envs.play import Tally, breadth, seating
+from evo.envs.spaces import Senses, motor, senses
 from evo.envs.team import team
 from evo.express import express_dense
 from evo.genome import Genome, member
@@ -222,6 +223,76 @@ def test_a_world_that_fails_costs_its_member_and_nobody_else():
     assert_array_equal(np.delete(evaluation.fitness, list(wrong)), np.delete(good.fitness, list(wrong)))
 
 
+def test_who_can_not_be_made_is_lost_and_who_is_gone_plays_again():
+    def make():
+        raise AttributeError("no such world")
+
+    rules = Rules(None, None, 9, math.inf, ())
+    worlds = bench(make, rules, Windows(*(np.zeros(1) for _ in Windows._fields)))
+    ((_, error),) = worlds.begin([0], [1], True)
+    assert "AttributeError: no such world" in error
+    rules = rules._replace(senses=Senses((), "float32", None), motor=motor(Discrete(2), False, "tanh"))
+    worlds = bench(make, rules, Windows(*(np.zeros(1) for _ in Windows._fields)))
+    assert worlds.step([0], np.zeros(1)) == [(0, None)]
+
+
+def test_worlds_that_fail_are_closed():
+    closed = []
+
+    class Failing:
+        def reset(self, seed):
+            raise RuntimeError
+
+        def close(self):
+            closed.append(self)
+            raise OSError
+
+    worlds = bench(Failing, Rules(None, None, 9, math.inf, ()), Windows(*(np.zeros(2) for _ in Windows._fields)))
+    assert len(worlds.begin([0, 1, 0], [1, 2, 3], True)) == len(closed) == 3
+
+
+@pytest.mark.parametrize(
+    "space", [Box(-0.1, 0.1, (2,), np.float64), Box(-2, 2, (2,), np.int64), Box(-0.1, 0.1, (2,), np.float16)], ids=str
+)
+def test_actions_reach_both_bounds_and_nothing_beyond(space):
+    own = motor(space, False, "clip")
+    outputs = jnp.linspace(-1.2, 1.2, 13)
+    rows = own.rows(np.stack([own.act(jnp.full(2, x), jax.random.key(0)) for x in outputs]))
+    assert all(space.contains(row) for row in rows)
+    assert (rows[0] == space.low).all()
+    assert (rows[-1] == space.high).all()
+
+
+def test_moments_are_of_what_the_network_sees():
+    """By hand, of 0, 51 and 255 (in parts of 255), and of numbers whose squares are no float32."""
+    seen = np.array([[0.0, 1e25], [51.0, 1e25], [255.0, 1e25]])
+    off = seen - seen[:1]
+    tally = Tally(np.zeros(1), np.full(1, 3), np.zeros((1, 0)), seen[:1], off.sum(0)[None], (off**2).sum(0)[None])
+    pixels = tally._replace(**{name: getattr(tally, name)[:, :1] for name in ("first", "total", "square")})
+    found = moments(pixels, 255)
+    assert_allclose(found.mean, [[0.4]], rtol=1e-6)
+    assert_allclose(found.m2, [[0.56]], rtol=1e-6)  # 0.16 + 0.04 + 0.36
+    assert moments(tally).number == 0
+    assert moments(pixels._replace(first=pixels.first + 20_000)).number == 3
+
+
+def test_a_walker_has_new_physics_for_every_episode():
+    pytest.importorskip("Box2D")
+    worlds = [Gymnasium("BipedalWalker-v3").world.make() for _ in range(2)]
+
+    def walked(world, seed):
+        seen, total = world.reset(seed=seed)[0], 0.0
+        for _ in range(60):
+            seen, reward, over, _, _ = world.step(np.sin(np.arange(4) + 9 * seen[:4]).astype(np.float32))
+            total += reward
+            if over:
+                break
+        return total
+
+    used = [walked(worlds[0], seed) for seed in range(12)]
+    assert used[-1] == walked(worlds[1], 11)
+
+
 def test_worlds_in_processes_say_the_same_and_their_crashes_are_survived():
     """A world that ends its process takes others' worlds with it: those members play again."""
     task = replace(KINDS["recurrent"], env="drift:Drift-v0", time_limit=3, episodes=1)
@@ -363,10 +434,13 @@ def fitness_of(out):
     return evo.open(out, task=distance).fitness(0)
 
 
-def test_mistakes_are_told():
+def test_mistakes_are_told(tmp_path, monkeypatch):
+    (tmp_path / "raising.py").write_text("{}[1]")
+    monkeypatch.syspath_prepend(tmp_path)
     for build, said in {
         lambda: Gymnasium("CartPol-v1"): "unknown Gymnasium env 'CartPol-v1'.*the nearest known one is 'CartPole-v1'",
         lambda: Gymnasium("nowhere:Env-v0"): "there is no module 'nowhere'",
+        lambda: Gymnasium("raising:Env-v0"): r"module 'raising' can't be imported: KeyError: 1 \(raising.py, line 1\)",
         lambda: Gymnasium(slots=0): "`slots` must be at least 1; got 0",
         lambda: Gymnasium(time_limit=0): "`time_limit` is seconds, above 0",
         lambda: Gymnasium(squash="tan"): "the nearest known one is 'tanh'",
@@ -415,6 +489,7 @@ def test_atari_as_published():
     task = Gymnasium("ALE/Breakout-v5", policy=CNN(), episode_length=5000)
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
     assert sum(x.size for x in jax.tree.leaves(params)) == 4_052_658
+    assert Gymnasium("ale_py:ALE/Breakout-v5").atari == Atari()
     assert (task.atari, task.senses.shape, task.senses.dtype) == (Atari(), (84, 84, 4), "uint8")
     game, starts = task.world.make(), []
     for seed in (0, 1, 0):

@@ -67,6 +67,8 @@ class Archive:
             if one.undrawn:
                 console.print(f"{one.title}: no replays; {one.undrawn}", soft_wrap=True)
         out = self.out or self.runs[0]
+        if out.is_file():
+            raise ValueError(f"--out: wanted a folder; {out} is a file.")
         out.mkdir(parents=True, exist_ok=True)
         drawn = pictures(shown, out)
         if len(runs) == 1 and bool(getattr(runs[0].strategy, "looks", False)):
@@ -126,6 +128,8 @@ def shown_cells(shown: list[Exhibit], wanted: tuple[int, ...], count: int) -> li
     if there are any. Raises where a wanted one is empty."""
     filled = [np.flatnonzero(np.isfinite(one.data.fitness)) for one in shown]
     for cell in wanted:
+        if not 0 <= cell < (most := len(shown[0].data.fitness)):
+            raise ValueError(f"--cell: the archive has cells 0 to {most - 1}; got {cell}.")
         if cell not in filled[0]:
             near = filled[0][np.abs(filled[0] - cell).argmin()]
             raise ValueError(f"--cell: cell {cell} of the archive is empty; the nearest occupied one is {near}.")

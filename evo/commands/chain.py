@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evo.registry import nearest
-
 if TYPE_CHECKING:
     from evo.opened import Run
 
@@ -27,7 +25,7 @@ def export(run: Run, out: Path, keep: int | None) -> Iterator[str]:
     from evo.files import write, write_safetensors
 
     if out.suffix != SUFFIX:
-        raise ValueError(f"{out}: wanted a file that ends in {SUFFIX}; {nearest(out.suffix, [SUFFIX])}")
+        raise ValueError(f"{out}: wanted a file that ends in {SUFFIX}.")
     found = lineage_of(run)
     chain, start = lineage.member_of(found.chains), lineage_of(run, 0).base
     if keep is not None:

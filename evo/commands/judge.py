@@ -49,7 +49,9 @@ class Eval:
         if said.invalid:
             console.print(f"          {said.invalid} of these were not finite and don't count")
         console.print(*references(run.task), sep="", end="")
-        if archive:
+        if archive and not np.isfinite(np.asarray(run.archive().fitness)).any():
+            console.print("the archive is empty, so there are no elites to judge")
+        elif archive:
             reviewed(run, episodes, console)
         return 0
 

@@ -12,7 +12,6 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from evo.registry import nearest
 from evo.view.scene import Film
 from evo.view.statistics import Statistic
 
@@ -82,7 +81,7 @@ class Render:
         films = [self.out] if self.out else [self.run / f"{self._name()}{suffix}" for suffix in FILMS[:2]]
         for film in films:
             if film.suffix not in FILMS:
-                raise ValueError(f"{film}: wanted one of {', '.join(FILMS)}; {nearest(film.suffix, FILMS)}")
+                raise ValueError(f"{film}: no ending that this writes; {nearest(film.suffix, FILMS)}")
         shape = self._shape()
         scenes, columns = self._scenes(opened(self.run), shape), shape[1] if shape else None
         for film in films:
@@ -99,7 +98,9 @@ class Render:
         """The rows and columns of the grid. Raises where two things are asked for at once."""
         asked = [x is not None for x in (self.grid, self.cell, self.member)].count(True)
         if asked > 1 or (self.generation is None) != (self.member is None):
-            raise ValueError("wanted --cell C, or --generation G and --member I, or --grid RxC.")
+            raise ValueError(
+                "wanted --cell C, or --generation G and --member I, or --grid RxC, one of these and the whole of it."
+            )
         if self.episodes < 1 or (self.grid is not None and self.episodes > 1):
             raise ValueError(f"--episodes: wanted at least 1, and 1 with --grid; got {self.episodes}.")
         if self.grid is None:
@@ -202,6 +203,7 @@ def draw_curves(
 def draw_places(paths: Sequence[Path], out: Path) -> Path:
     """Draw what all members of these runs were described by; returns the picture's path."""
     from evo.commands.opened import opened
+    from evo.view.gather import cells_of
     from evo.view.places import Map, places
 
     runs = [opened(path) for path in paths]
@@ -212,10 +214,11 @@ def draw_places(paths: Sequence[Path], out: Path) -> Path:
         if task != tasks[0]:
             raise ValueError(f"--descriptors: {run.path} is of another task than {runs[0].path}; draw them apart.")
     task = tasks[0]
-    drawn = Map(
-        task.descriptor_names, task.descriptor_bounds, getattr(task, "walls", None), getattr(task, "places", {})
-    )
     found = [np.stack([run.folder.records.read(g)["descriptor"] for g in range(run.generations)]) for run in runs]
+    bounds = cells_of(runs[0]).bounds if hasattr(runs[0].strategy, "archive") else ()
+    bounds = getattr(task, "descriptor_bounds", ()) or bounds or ((0.0, 1.0),) * found[0].shape[-1]
+    names = getattr(task, "descriptor_names", ()) or [f"descriptor {i}" for i in range(len(bounds))]
+    drawn = Map(names, bounds, getattr(task, "walls", None), getattr(task, "places", {}))
     out.parent.mkdir(parents=True, exist_ok=True)
     places(list(zip(labels(runs), found, strict=True)), drawn, out)
     return out

@@ -21,7 +21,10 @@ def opened(path: Path) -> Run:
         _ = run.config["task"], run.config["strategy"], run.metrics
         count = run.generations
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} can't be read as a run folder: {type(error).__name__}: {error}.") from None
+        said = (
+            f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        )
+        raise ValueError(f"{path} can't be read as a run folder: {said}.") from None
     if count == 0:
         raise ValueError(f"{path} has no generation on record yet; let the run go on: evo run CONFIG --resume.")
     return run
@@ -44,6 +47,8 @@ def elite(run: Run, cell: int) -> Any:
     import jax
 
     archive, cells = elites(run)
+    if not 0 <= cell < len(archive.fitness):
+        raise ValueError(f"the archive of {run.path} has cells 0 to {len(archive.fitness) - 1}; got {cell}.")
     if cell not in cells:
         near = cells[np.abs(cells - cell).argmin()]
         raise ValueError(f"cell {cell} of the archive is empty; the nearest occupied one is {near}.")

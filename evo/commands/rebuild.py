@@ -12,7 +12,6 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from evo.files import whole, write_safetensors
-from evo.registry import nearest
 
 if TYPE_CHECKING:
     from evo.opened import Run
@@ -107,7 +106,7 @@ class Export:
         write = writer(self.out, tuple(WRITERS))
         run = opened(self.run)
         archive = hasattr(run.strategy, "archive") and not self.solution
-        arrays = archived(run) if archive else flatten(run.solution())
+        arrays = elites_of(run) if archive else flatten(run.solution())
         if self.parameters:
             write_csv(self.out, arrays, parameters=True)
         else:
@@ -117,19 +116,21 @@ class Export:
         return 0
 
 
-def archived(run: Run) -> dict[str, np.ndarray]:
-    """The elites as arrays with a row each: see `evo.exchange.arrays`."""
+def elites_of(run: Run) -> dict[str, np.ndarray]:
+    """All elites as arrays with a row each: see `evo.exchange.arrays`."""
     from evo.commands.opened import elites
     from evo.exchange import arrays
+    from evo.view.gather import depth
 
-    return arrays(elites(run)[0])
+    strategy: Any = run.strategy
+    top, each = elites(run)[0], depth(run)
+    return arrays(top if each == 1 else strategy.elites(run.strategy_state()), each)
 
 
 def writer(path: Path, suffixes: tuple[str, ...]):
     """What writes arrays to such a file. Raises where its suffix isn't one of these."""
     if path.suffix not in suffixes:
-        known = f"one of {', '.join(suffixes)}"
-        raise ValueError(f"{path}: wanted a file that ends in {known}; {nearest(path.suffix, suffixes)}")
+        raise ValueError(f"{path}: no ending that this writes; {nearest(path.suffix, suffixes)}")
     return WRITERS[path.suffix]
 
 

@@ -33,7 +33,7 @@ def reviewed(run: Run, episodes: int, console: Console):
 
     from evo.commands.opened import elites
     from evo.luck import refiled
-    from evo.view.gather import cells_of
+    from evo.view.gather import cells_of, depth
 
     top, _ = elites(run)
     archive = run.strategy.elites(run.strategy_state()) if hasattr(run.strategy, "elites") else top
@@ -44,8 +44,9 @@ def reviewed(run: Run, episodes: int, console: Console):
         interval(*of, episodes)
         for of in zip(seen.fitness.tolist(), seen.variance.tolist(), seen.number.tolist(), strict=True)
     ]
-    write(run.path / "eval.csv", rows, reported, seen, said)
-    console.print(best_of(rows, reported[0], said))
+    cell, each = rows // depth(run), depth(run)
+    write(run.path / "eval.csv", cell, reported, seen, said, {"place": rows % each} if each > 1 else {})
+    console.print(best_of(cell, reported[0], said))
     left = refiled(grid, jnp.asarray(seen.fitness), jnp.asarray(seen.descriptor))
     console.print(summary(grid, top, left, reported[1], seen))
     picture = compared(run, left, run.path / "archive-corrected.png")
@@ -104,28 +105,32 @@ def judged_outside(run: Run, archive: Any, rows: np.ndarray, episodes: int) -> L
     return jax.device_get(jax.vmap(gathered)(fitness, place))
 
 
-def write(path: Path, rows: np.ndarray, reported: tuple, seen: Looks, said: list[Estimate]):
-    """A row an elite: where it is, what let it in, what it showed."""
+def write(
+    path: Path, cell: np.ndarray, reported: tuple, seen: Looks, said: list[Estimate], more: dict[str, np.ndarray]
+):
+    """A row an elite: where it is, what let it in, what it showed; and columns of whole numbers besides."""
     d = seen.descriptor.shape[1]
     names = [f"{kind}_{i}" for kind in ("recorded_descriptor", "descriptor") for i in range(d)]
     with whole(path) as part, part.open("w", newline="") as file:
         out = csv.writer(file)
-        out.writerow(["cell", "recorded", *Estimate._fields, "valid", *names])
-        columns = (rows, reported[0], said, seen.number, reported[1], seen.descriptor)
-        for row, fitness, one, valid, before, after in zip(*columns, strict=True):
-            out.writerow([int(row), float(fitness), *one, int(valid), *before.tolist(), *after.tolist()])
+        out.writerow(["cell", "recorded", *Estimate._fields, "valid", *names, *more])
+        columns = (cell, reported[0], said, seen.number, reported[1], seen.descriptor, *more.values())
+        for own, fitness, one, valid, before, after, *rest in zip(*columns, strict=True):
+            out.writerow(
+                [int(own), float(fitness), *one, int(valid), *before.tolist(), *after.tolist(), *map(int, rest)]
+            )
 
 
-def best_of(rows: np.ndarray, recorded: np.ndarray, said: list[Estimate]) -> Table:
+def best_of(cell: np.ndarray, recorded: np.ndarray, said: list[Estimate]) -> Table:
     """The fittest elites by their means."""
-    table = Table(title=f"the best {min(SHOWN, len(rows))} elites on fresh luck", title_justify="left")
+    table = Table(title=f"the best {min(SHOWN, len(cell))} elites on fresh luck", title_justify="left")
     for title in ("cell", "recorded", "mean", "std", "95 % interval"):
         table.add_column(title, justify="right")
     order = np.argsort([-np.nan_to_num(one.mean, nan=-np.inf) for one in said])[:SHOWN]
     for i in order:
         one = said[i]
         numbers = (f"{recorded[i]:.6g}", f"{one.mean:.6g}", f"{one.std:.4g}")
-        table.add_row(str(rows[i]), *numbers, f"[{one.low:.6g}, {one.high:.6g}]".replace("[", r"\["))
+        table.add_row(str(cell[i]), *numbers, f"[{one.low:.6g}, {one.high:.6g}]")
     return table
 
 

@@ -49,6 +49,8 @@ class Run:
         config = dump(experiment)
         if self._goes_on(out, config):
             console.print(f"going on with {out}", soft_wrap=True)
+        elif self.resume:
+            console.print(f"there is no run in {out} to go on with: it begins", soft_wrap=True)
         status, result = train(experiment, out, config, console, self.quiet, self.watch)
         if status:
             stood = f"stopped after {len(result.metrics['generation'])} of {experiment.generations} generations"
@@ -67,7 +69,9 @@ class Run:
 
     def _goes_on(self, out: Path, config: str) -> bool:
         """Whether a run is there to go on with. Raises where that wasn't asked for, or it is another's."""
-        there = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+        if out.is_file():
+            raise ValueError(f"--out: wanted a folder; {out} is a file.")
+        there = out.exists() and any(out.iterdir())
         if there and not self.resume:
             raise ValueError(f"{out} is there already; give --resume to go on with it, or another --out.")
         if there:

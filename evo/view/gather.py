@@ -126,7 +126,7 @@ def judged_again(run: Run, fitness: Float[np.ndarray, "c"], again: Again | None)
     if (run.path / "eval.csv").exists():
         with (run.path / "eval.csv").open(newline="") as file:
             for row in csv.DictReader(file):
-                cell = int(row["cell"]) // depth(run)  # a deep archive counts places
+                cell = int(row["cell"])
                 if cell < len(fitness) and np.float32(row["recorded"]) == np.float32(fitness[cell]):
                     mean[cell], count[cell] = float(row["mean"]), int(row.get("valid") or 0)
     if not np.isfinite(mean).any():
