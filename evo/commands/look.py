@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import Positional, arg
 
+from evo.registry import nearest
 from evo.view.scene import Film
 from evo.view.statistics import Statistic
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from evo.files import whole, write_safetensors
+from evo.registry import nearest
 
 if TYPE_CHECKING:
     from evo.opened import Run
