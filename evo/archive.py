@@ -132,12 +132,7 @@ class Grid:
     def cell(self, descriptor: Float[Array, "n d"] | None) -> tuple[Int[Array, "n"], Bool[Array, "n"]]:
         """The cell of each descriptor, `cells` (none) where it isn't finite; and whether it is out of bounds."""
         descriptor = checked(self, descriptor)
-        low, high = np.asarray(self.bounds, np.float32).T
-        shape = np.asarray(self.shape, np.float32)
-        place = jnp.floor((descriptor - low[None]) / (high - low)[None] * shape[None])
-        place = jnp.clip(place, 0.0, shape[None] - 1).astype(jnp.int32)
-        strides = np.cumprod([1, *self.shape[:0:-1]])[::-1].astype(np.int32)
-        return filed(self, descriptor, (place * strides[None]).sum(-1))
+        return filed(self, descriptor, boxes(descriptor, self.bounds, self.shape))
 
     @property
     def surface(self) -> Grid:
@@ -150,6 +145,15 @@ class Grid:
         """Each newcomer against its cell's tenant and its rivals in the batch; see `contest`."""
         cell, outside = self.cell(descriptor)
         return contest(archive, cell, fitness, self.offset, outside)
+
+
+def boxes(descriptor: Float[Array, "n d"], bounds: Bounds, shape: tuple[int, ...]) -> Int[Array, "n"]:
+    """Which box of a grid of this shape each descriptor is in, row-major; out of bounds, the one at the edge."""
+    low, high = np.asarray(bounds, np.float32).T
+    sides = np.asarray(shape, np.float32)
+    place = jnp.clip(jnp.floor((descriptor - low[None]) / (high - low)[None] * sides[None]), 0.0, sides[None] - 1)
+    strides = np.cumprod([1, *shape[:0:-1]])[::-1].astype(np.int32)
+    return (place.astype(jnp.int32) * strides[None]).sum(-1)
 
 
 def placed(verb: Any, task: Any) -> Any:

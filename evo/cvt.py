@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from evo.archive import UNIT, Archive, Bounds, Inserted, Outside, check, checked, contest, filed
+from evo.archive import UNIT, Archive, Bounds, Inserted, Outside, boxes, check, checked, contest, filed
 from evo.random import kept
 
 SAMPLES = 100_000  # points that the centroids are the means of, at least; ten a cell where there are many cells
@@ -107,11 +107,7 @@ def brute(centroids: Float[np.ndarray, "c d"], descriptor: Float[Array, "n d"]) 
 
 def looked_up(table: Buckets, descriptor: Float[Array, "n d"], bounds: Bounds) -> Int[Array, "n"]:
     """The nearest centroid of points within the bounds, by the list of the point's bucket."""
-    low, high = np.asarray(bounds, np.float32).T
-    sides = np.asarray(table.sides, np.float32)
-    box = jnp.clip(jnp.floor((descriptor - low[None]) / (high - low)[None] * sides[None]), 0.0, sides[None] - 1)
-    strides = np.cumprod([1, *table.sides[:0:-1]])[::-1].astype(np.int32)
-    bucket = (box.astype(jnp.int32) * strides[None]).sum(-1)
+    bucket = boxes(descriptor, bounds, table.sides)
     d, w = descriptor.shape[1], table.cell.shape[1]
     place = jnp.asarray(table.place)[bucket].reshape(-1, w, d)
     entry = first_least(squared(descriptor, [place[:, :, j] for j in range(d)]))
