@@ -165,6 +165,19 @@ def test_sequences_walk_through_the_corpus_and_carry_what_the_first_member_remem
     assert_array_equal(unread.carry[1], state.carry[1])
 
 
+def test_what_a_member_with_nan_remembers_is_not_carried_on(alphabet):
+    """The next that read the sequence is asked instead; where there is none, the sequence starts as it had."""
+    for dtype in (jnp.float32, jnp.int8):
+        task = Text(Recurrent(4), (str(alphabet),), length=30, sequences=2, held_out=0)
+        _, state = task.init(KEY)
+        state = state._replace(carry=state.carry.astype(dtype))
+        carry = jnp.arange(16, dtype=dtype).reshape(4, 1, 4)
+        broken = carry.at[jnp.array([0, 2, 3]), 0, 1].set(jnp.nan) if dtype == jnp.float32 else carry
+        after = task.absorb(state, {"row": jnp.array([0, 0, 1, 1]), "carry": broken}).carry
+        assert_array_equal(after[0], carry[1 if dtype == jnp.float32 else 0])
+        assert_array_equal(after[1], state.carry[1] if dtype == jnp.float32 else carry[2])
+
+
 MODELS = [Recurrent(16), Int8Recurrent(16), Transformer(16, 1, 2, 8)]
 
 
