@@ -73,6 +73,27 @@ def test_saved_in_shards_and_in_half_precision_it_is_the_same(tmp_path, monkeypa
     assert (tmp_path / "out" / "tokenizer.json").exists()
 
 
+def test_saved_over_another_checkpoint_it_is_what_was_saved(tmp_path, monkeypatch):
+    """Old shards and their index go, but only once the new files are whole."""
+    shutil.copytree(GOLDEN / "llama", tmp_path / "f")  # three shards
+    config, _, old = load(tmp_path / "f")
+    new = jax.tree.map(lambda x: x + 1, old)
+    save(tmp_path / "f", config, new)
+    assert [file.name for file in (tmp_path / "f").glob("model*")] == ["model.safetensors"]
+    jax.tree.map(assert_array_equal, load(tmp_path / "f").params, new)
+    monkeypatch.setattr(shards.write, "__defaults__", (8000,))
+    (tmp_path / "f" / "tokenizer.json").write_text("{}")
+    room = iter([shards.save_file])  # for one shard
+    with monkeypatch.context() as full:
+        full.setattr(shards, "save_file", lambda *a, **how: next(room)(*a, **how))
+        with pytest.raises(StopIteration):
+            save(tmp_path / "f", config, old)
+    jax.tree.map(assert_array_equal, load(tmp_path / "f").params, new)
+    save(tmp_path / "f", config, old, beside=tmp_path / "f")  # its own tokenizer stays
+    assert not (tmp_path / "f" / "model.safetensors").exists()
+    jax.tree.map(assert_array_equal, load(tmp_path / "f").params, old)
+
+
 @MODELS
 def test_nothing_is_made_dense(name):
     _, model, params = load(GOLDEN / name)
