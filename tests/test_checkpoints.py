@@ -129,6 +129,20 @@ def test_members_are_as_their_dense_twins(name, does):
         assert ended.min() < 6
 
 
+def test_any_of_several_ends_ends_a_completion_and_is_written_as_the_first():
+    _, model, params = load(GOLDEN / "llama")
+    write = lambda **how: generate(model, params, padded([[3, 1]] * 12), KEY, new=6, temperature=3.0, **how)  # noqa: E731
+    free, got = np.asarray(write(end=-1).tokens), write(end=(7, 3, 11))
+    ends = np.isin(free, (7, 3, 11))
+    length = np.where(ends.any(-1), ends.argmax(-1) + 1, 6)
+    assert len(set(free[ends])) > 1
+    assert_array_equal(got.length, length)
+    behind = np.arange(6) >= (length - ends.any(-1))[:, None]
+    assert_array_equal(got.tokens, np.where(behind, 7, free))
+    few = np.asarray(write(end=(30, 3), vocabulary=20).tokens)
+    assert set(few.ravel()) <= {*range(20), 30} - {3}
+
+
 def test_members_share_one_model():
     """n members x p prompts need one model, thin factors and their caches: a member costs a twentieth of the model."""
     n, model = 32, Decoder(512, width=256, layers=4, heads=8, groups=4, head=32, hidden=768, context=128, tied=True)

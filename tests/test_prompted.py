@@ -13,7 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import evo
 from evo.envs.language import verify
+from evo.envs.language.architecture import architecture
+from evo.envs.language.checkpoint import save
 from evo.envs.language.generate import Completions
+from evo.envs.language.pretrained import Pretrained
 from evo.envs.language.prompted import Prompted
 from evo.envs.language.questions import GSM8K, JSONL, Countdown
 from evo.envs.language.reward import Match, Traced, Verified, judged, total
@@ -252,6 +255,29 @@ def test_a_sample_is_the_answer():
         task.sample(params, "1" * 33, 4, 0.0, KEY)
     with pytest.raises(ValueError, match=r"got an empty one\. Begin it"):
         task.sample(params, "", 4, 0.0, KEY)
+
+
+CONFIG = {"model_type": "llama", "vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+CONFIG |= {"intermediate_size": 32, "max_position_embeddings": 64}
+
+
+def test_a_model_may_know_more_tokens_than_its_tokenizer_and_have_several_ends(tmp_path):
+    """The ends are those of both files, tokens or not; what the tokenizer lacks otherwise is never written."""
+    config = CONFIG | {"eos_token_id": [299, 298]}
+    save(tmp_path, config, architecture(config).init(KEY))
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [298, 297]}')
+    task = Prompted(Pretrained(str(tmp_path)), rewards=(Verified("arithmetic"),), temperature=1.0, new=16)
+    params, _ = task.init(KEY)
+    scores, said = jax.jit(lambda p: task.answered(p, jnp.arange(64), KEY))(params)
+    assert task.model.ends == (299, 298, 297)
+    assert {299} < set(np.asarray(said.tokens).ravel()) <= {*range(256), 299}
+    assert said.length.min() < 16
+    assert jnp.isfinite(scores).all()
+    assert task.sample(params, "1+1=", 40, 1.0, KEY)
+    for said, message in (("</s>", "or a list of them; got '</s>'"), ([2.5], r"got \[2.5\]")):
+        save(tmp_path, CONFIG | {"eos_token_id": said}, params)
+        with pytest.raises(ValueError, match=message):
+            _ = Pretrained(str(tmp_path)).ends
 
 
 def test_alike_completions_are_verified_once():
