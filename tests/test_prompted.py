@@ -124,6 +124,16 @@ def test_questions_from_files(tmp_path):
     path.write_text('{"question": "q", "answer": "2"}')
     with pytest.raises(ValueError, match="line 1: the answer has no number after ####; got '2'"):
         GSM8K(str(path)).all()
+    for text, message in (
+        ('\n\n{"question": "q", "answer": "none"}\n', "line 3: the answer has no number after ####; got 'none'"),
+        ('{"question": "q", "answer": null}', "line 1: 'answer' is text or a number; got None"),
+        ('{"question": ["q"], "answer": "#### 2"}', r"line 1: 'question' is text or a number; got \['q'\]"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            GSM8K(str(path)).all()
+    path.write_text('{"prompt": "a\u2028b\x85c", "answer": 7}\r\n', encoding="utf-8", newline="")
+    assert JSONL(str(path)).all() == [("a\u2028b\x85c", "7")]
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="can't be read as UTF-8"):
         GSM8K(str(path)).all()
