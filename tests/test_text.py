@@ -60,6 +60,17 @@ def test_what_is_wrong_with_a_tokenizer_is_one_sentence(subwords, tmp_path):
         Bytes().decode([65, 300])
 
 
+def test_ids_may_have_gaps(tmp_path):
+    """A vocabulary reaches to the largest id, so that every token has a place in a table and in a corpus."""
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 1, "[UNK]": 2, "<eos>": 900}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.save(str(tmp_path / "gaps.json"))
+    task = Text(files=(str(text(tmp_path, a_txt="a b a b")),), tokenizer=str(tmp_path / "gaps.json"), held_out=0)
+    assert task.tokens.vocabulary == 901
+    assert_array_equal(task.corpus.train, [900, 0, 1, 0, 1])
+    assert task.tokens.decode([0, 500, 1]) == "a b"
+
+
 # corpora ----------------------------------------------------------------------------------------------------------
 
 
@@ -102,6 +113,7 @@ BAD = {
     "{}/y.txt is not UTF-8 text: byte 4096 is 0xc3": ("y.txt", {"y_txt": b"a" * 4096 + b"\xc3"}),
     r"{}/j.jsonl, line 2: not JSON": ("j.jsonl", {"j_jsonl": '{"text": "a"}\n{"text"'}),
     "{}/k.jsonl, line 1: .* string 'text'; the nearest known one is 'texts'": ("k.jsonl", {"k_jsonl": '{"texts": ""}'}),
+    "{}/u.jsonl, line 2: 'text' isn't UTF-8 text: .*surrogates": ("u.jsonl", {"u_jsonl": '\n{"text": "a \\ud800"}'}),
     r"the corpus {}/s.txt of 6 tokens is too small to hold out 0\.1": ("s.txt", {"s_txt": "short"}),
 }
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from evo.envs.language.tokens import encodable
 from evo.envs.language.verify import OPERATORS, number
 
 QUESTIONS = {
@@ -177,4 +178,4 @@ def _field(row: dict[str, Any], name: str, where: str) -> str:
         raise ValueError(f"{where}: has no {name!r}, only {', '.join(row)}.")
     if type(row[name]) not in (str, int, float):
         raise ValueError(f"{where}: {name!r} is text or a number; got {row[name]!r}.")
-    return str(row[name])
+    return encodable(str(row[name]), f"{where}: {name!r}")
