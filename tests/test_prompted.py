@@ -77,6 +77,8 @@ def test_the_other_verifiers():
     assert verify.number("a -3,000.50 b") == Fraction(-6001, 2)
     assert verify.exact("", " 19\n", "19") == 1 > verify.exact("", "1 9", "19")
     assert verify.arithmetic("", "it is 19", "19") == 1 > verify.arithmetic("", "19 or 20", "19")
+    assert verify.arithmetic("", "so 1000", "1,000") == verify.arithmetic("", "0.5", "1/2") == 1
+    assert verify.countdown("", "55/2", "27.5: 2 55") == 1 > verify.countdown("", "27", "27.4: 27")
     whole = "<think>a</think> <answer>b</answer>"
     assert verify.thinks("", whole, "") == verify.thinks("Go. <think>", whole[7:], "") == 1
     assert_allclose([verify.thinks("", t, "") for t in ("<think>a</think>", "<answer>b</answer>", "b")], [0.1, 0.5, 0])
@@ -138,6 +140,26 @@ def test_questions_from_files(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="can't be read as UTF-8"):
         GSM8K(str(path)).all()
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "message"),
+    [
+        ("arithmetic", "seven", "a number; got 'seven'"),
+        ("gsm8k", "", "a number; got ''"),
+        ("countdown", "seven: 3 4", "a target and its numbers, as in \"98: 44 19 35\"; got 'seven: 3 4'"),
+        ("countdown", "7", "a target and its numbers"),
+        ("countdown", "7: three 4", "a target and its numbers"),
+    ],
+)
+def test_answers_are_checked_when_the_task_is_made(check, answer, message, tmp_path):
+    good = "7: 3 4" if check == "countdown" else "7"
+    rows = [{"prompt": f"{i}?", "answer": answer if i == 7 else good} for i in range(20)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    questions = JSONL(str(tmp_path / "q.jsonl"))
+    with pytest.raises(ValueError, match=rf"`{check}` can't judge by the answer to '7\?'.* {message}"):
+        Prompted(questions=questions, rewards=(Verified("thinks"), Verified(check)))
+    assert Prompted(questions=questions, rewards=(Verified("exact"), Verified("thinks")))
 
 
 def written(task, *texts):

@@ -56,6 +56,8 @@ class Prompted:
         if not 0 < self.held_out < 1:
             raise ValueError(f"`held_out` is a share of the questions between 0 and 1; got {self.held_out}.")
         check_length(self.model.checkpoint.model, self._asked.table.tokens.shape[1], self.new)
+        for reward in self._rewards:
+            reward.check(self._asked, self.new)
         count, own = len(self._asked.questions), self.split
         if own < self.prompts or own == count:
             raise ValueError(
