@@ -326,6 +326,7 @@ WRONG = [
     ({"prompts": 0}, "`prompts` is at least 1; got 0"),
     ({"held_out": 1.0}, "between 0 and 1; got 1.0"),
     ({"prompts": 350}, "leaves 320 to train on and 80 to judge by; wanted at least 350"),
+    ({"new": 1}, "The shortest answer and its end are 2 tokens, so with `new: 1` `match` can reward no completion"),
     ({"new": 40}, "context is 32. Generate at most 26"),
 ]
 
@@ -334,3 +335,10 @@ WRONG = [
 def test_what_cannot_be_is_told(settings, message):
     with pytest.raises(ValueError, match=message):
         Prompted(**settings)
+
+
+@pytest.mark.parametrize("setting", [{"group": 8}, {"nudge": True}, {"relative": True}])
+def test_settings_of_quantised_models_want_bits(setting):
+    (name,) = setting
+    with pytest.raises(ValueError, match=f"`{name}` is a setting of quantised models; .* `bits: 4` or `bits: 8`"):
+        Pretrained(**setting)

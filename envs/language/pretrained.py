@@ -36,6 +36,13 @@ class Pretrained:
     relative: bool = False
     nudge: bool = False
 
+    def __post_init__(self):
+        ignored = [name for name in ("group", "relative", "nudge") if getattr(self, name) and not self.bits]
+        if ignored:
+            raise ValueError(
+                f"`{ignored[0]}` is a setting of quantised models; set `bits: 4` or `bits: 8`, or leave it out."
+            )
+
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The model and its weights. Raises as `load` does, and where the tokenizer knows tokens that it doesn't."""

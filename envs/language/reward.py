@@ -78,7 +78,12 @@ class Match:
     partial: float = 0.0
 
     def check(self, asked, new):
-        pass
+        least = int(asked.table.length.min()) + 1
+        if least > new and not self.partial:
+            raise ValueError(
+                f"The shortest answer and its end are {least} tokens, so with `new: {new}` `match` can reward no "
+                f"completion; wanted `new` of at least {least}."
+            )
 
     def scores(self, asked, rows, written):
         answer, length = asked.table.answer[rows], asked.table.length[rows]
