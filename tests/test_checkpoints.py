@@ -187,9 +187,19 @@ def every(jaxpr):
 BROKEN = {
     "no config": (lambda f: (f / "config.json").unlink(), "no Hugging Face folder: it has no config.json"),
     "not JSON": (lambda f: (f / "config.json").write_text("{"), "config.json can't be read as JSON"),
-    "text": (lambda f: edit(f, hidden_size="16"), "`hidden_size` is a whole number; got '16'"),
+    "text": (lambda f: edit(f, hidden_size="16"), "`hidden_size` is a whole number above 0; got '16'"),
     "unknown": (lambda f: edit(f, model_type="qwen4"), "unknown architecture, model_type 'qwen4'; the nearest .*'qwen"),
-    "a field lacks": (lambda f: edit(f, vocab_size=None), "'vocab_size' is missing, which llama models have"),
+    "a field lacks": (lambda f: edit(f, vocab_size=None), "'vocab_size' is missing or null, which llama models have"),
+    "null": (lambda f: null(f, "hidden_size"), "'hidden_size' is missing or null, which llama models have"),
+    "no heads": (lambda f: edit(f, num_attention_heads=0), "`num_attention_heads` is a whole number above 0; got 0"),
+    "a word": (lambda f: edit(f, quantization_config="gptq"), "`quantization_config` is a mapping; got 'gptq'"),
+    "groups": (lambda f: edit(f, num_key_value_heads=3), "4 heads can't share 3 heads of keys and values"),
+    "uneven": (
+        lambda f: edit(f, num_attention_heads=3, num_key_value_heads=3, head_dim=None),
+        "3 heads don't divide a width of 16",
+    ),
+    "theta": (lambda f: edit(f, rope_parameters={"rope_theta": "x"}), "`rope_theta` of .* is a number; got 'x'"),
+    "odd": (lambda f: edit(f, head_dim=5), "rotary positions turn pairs, so a head has an even size; got 5"),
     "rope": (lambda f: edit(f, rope_parameters={"rope_type": "yarn"}), "`rope_type` 'yarn' isn't known"),
     "quantised": (lambda f: edit(f, quantization_config={"quant_method": "awq"}), "quantised by 'awq' can't be read"),
     "no weights": (lambda f: [p.unlink() for p in f.glob("*.s*s*")], "has no safetensors files"),
@@ -205,6 +215,11 @@ def edit(folder, **changes):
     config = json.loads((folder / "config.json").read_text()) | changes
     text = json.dumps({name: value for name, value in config.items() if value is not None})
     (folder / "config.json").write_text(text)
+
+
+def null(folder, name):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {name: None}))
 
 
 def shard(folder):

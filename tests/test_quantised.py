@@ -122,6 +122,7 @@ def test_a_gptq_folder(offset, tmp_path):
     assert jnp.isfinite(logits_of(model, params, *padded([[1, 2]]))).all()
     config = json.loads((tmp_path / "q" / "config.json").read_text())
     wrong = [({"bits": 3}, "`bits` is 3"), ({"desc_act": True}, "`desc_act`"), ({"group_size": 3}, "groups of 3")]
+    wrong.append(({"group_size": "8"}, "`group_size` is a whole number; got '8'"))
     for change, message in wrong:
         kind = config["quantization_config"] | change
         (tmp_path / "q" / "config.json").write_text(json.dumps(config | {"quantization_config": kind}))

@@ -59,8 +59,11 @@ def gptq_of(config: Mapping[str, Any]) -> GPTQ | None:
         raise ValueError(f"config.json: `bits` is {found.get('bits')}; of GPTQ's, 4 and 8 are supported.")
     if found.get("desc_act"):
         raise ValueError("config.json: `desc_act` is true: inputs are reordered (act order), which isn't supported.")
+    group = found.get("group_size", 128)
+    if type(group) is not int:
+        raise ValueError(f"config.json: `group_size` is a whole number; got {group!r}.")
     offset = 0 if found.get("checkpoint_format") == "gptq_v2" else 1
-    return GPTQ(found["bits"], max(found.get("group_size", 128), 0), offset)
+    return GPTQ(found["bits"], max(group, 0), offset)
 
 
 def unpacked(words: Int[np.ndarray, "m k"], bits: int) -> Int[np.ndarray, "m n"]:
