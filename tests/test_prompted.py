@@ -128,6 +128,7 @@ def test_questions_from_files(tmp_path):
         GSM8K(str(path)).all()
     for text, message in (
         ('\n\n{"question": "q", "answer": "none"}\n', "line 3: the answer has no number after ####; got 'none'"),
+        ('{"question": "q", "answer": "5 #### none"}', "line 1: the answer has no number after ####"),
         ('{"question": "q", "answer": null}', "line 1: 'answer' is text or a number; got None"),
         ('\n{"question": "\\ud800", "answer": "#### 2"}', r"line 2: 'question' isn't UTF-8 text: .*surrogates"),
         ('{"question": ["q"], "answer": "#### 2"}', r"line 1: 'question' is text or a number; got \['q'\]"),

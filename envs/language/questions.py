@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from evo.envs.language.tokens import encodable
-from evo.envs.language.verify import OPERATORS, number
+from evo.envs.language.verify import MARKED, OPERATORS, number
 
 QUESTIONS = {
     "sums": "evo.envs.language.questions:Sums",
@@ -142,7 +142,7 @@ class GSM8K:
     def all(self):
         found = lines(self.path, "question", "answer")
         for i, (_, answer) in found.items():
-            if "####" not in answer or number(answer) is None:
+            if not MARKED.search(answer) or number(answer) is None:
                 raise ValueError(f"{self.path}, line {i}: the answer has no number after ####; got {answer[-40:]!r}.")
         return [Question(self.template.replace("{prompt}", q), a) for q, a in found.values()]
 
