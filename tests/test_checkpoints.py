@@ -73,6 +73,27 @@ def test_saved_in_shards_and_in_half_precision_it_is_the_same(tmp_path, monkeypa
     assert (tmp_path / "out" / "tokenizer.json").exists()
 
 
+def test_saved_over_another_checkpoint_it_is_what_was_saved(tmp_path, monkeypatch):
+    """Old shards and their index go, but only once the new files are whole."""
+    shutil.copytree(GOLDEN / "llama", tmp_path / "f")  # three shards
+    config, _, old = load(tmp_path / "f")
+    new = jax.tree.map(lambda x: x + 1, old)
+    save(tmp_path / "f", config, new)
+    assert [file.name for file in (tmp_path / "f").glob("model*")] == ["model.safetensors"]
+    jax.tree.map(assert_array_equal, load(tmp_path / "f").params, new)
+    monkeypatch.setattr(shards.write, "__defaults__", (8000,))
+    (tmp_path / "f" / "tokenizer.json").write_text("{}")
+    room = iter([shards.save_file])  # for one shard
+    with monkeypatch.context() as full:
+        full.setattr(shards, "save_file", lambda *a, **how: next(room)(*a, **how))
+        with pytest.raises(StopIteration):
+            save(tmp_path / "f", config, old)
+    jax.tree.map(assert_array_equal, load(tmp_path / "f").params, new)
+    save(tmp_path / "f", config, old, beside=tmp_path / "f")  # its own tokenizer stays
+    assert not (tmp_path / "f" / "model.safetensors").exists()
+    jax.tree.map(assert_array_equal, load(tmp_path / "f").params, old)
+
+
 @MODELS
 def test_nothing_is_made_dense(name):
     _, model, params = load(GOLDEN / name)
@@ -106,6 +127,20 @@ def test_members_are_as_their_dense_twins(name, does):
         ended = np.where((tokens == 7).any(-1), (tokens == 7).argmax(-1) + 1, 6)
         assert_array_equal(got.aux.length, ended)
         assert ended.min() < 6
+
+
+def test_any_of_several_ends_ends_a_completion_and_is_written_as_the_first():
+    _, model, params = load(GOLDEN / "llama")
+    write = lambda **how: generate(model, params, padded([[3, 1]] * 12), KEY, new=6, temperature=3.0, **how)  # noqa: E731
+    free, got = np.asarray(write(end=-1).tokens), write(end=(7, 3, 11))
+    ends = np.isin(free, (7, 3, 11))
+    length = np.where(ends.any(-1), ends.argmax(-1) + 1, 6)
+    assert len(set(free[ends])) > 1
+    assert_array_equal(got.length, length)
+    behind = np.arange(6) >= (length - ends.any(-1))[:, None]
+    assert_array_equal(got.tokens, np.where(behind, 7, free))
+    few = np.asarray(write(end=(30, 3), vocabulary=20).tokens)
+    assert set(few.ravel()) <= {*range(20), 30} - {3}
 
 
 def test_members_share_one_model():
@@ -152,9 +187,19 @@ def every(jaxpr):
 BROKEN = {
     "no config": (lambda f: (f / "config.json").unlink(), "no Hugging Face folder: it has no config.json"),
     "not JSON": (lambda f: (f / "config.json").write_text("{"), "config.json can't be read as JSON"),
-    "text": (lambda f: edit(f, hidden_size="16"), "`hidden_size` is a whole number; got '16'"),
+    "text": (lambda f: edit(f, hidden_size="16"), "`hidden_size` is a whole number above 0; got '16'"),
     "unknown": (lambda f: edit(f, model_type="qwen4"), "unknown architecture, model_type 'qwen4'; the nearest .*'qwen"),
-    "a field lacks": (lambda f: edit(f, vocab_size=None), "'vocab_size' is missing, which llama models have"),
+    "a field lacks": (lambda f: edit(f, vocab_size=None), "'vocab_size' is missing or null, which llama models have"),
+    "null": (lambda f: null(f, "hidden_size"), "'hidden_size' is missing or null, which llama models have"),
+    "no heads": (lambda f: edit(f, num_attention_heads=0), "`num_attention_heads` is a whole number above 0; got 0"),
+    "a word": (lambda f: edit(f, quantization_config="gptq"), "`quantization_config` is a mapping; got 'gptq'"),
+    "groups": (lambda f: edit(f, num_key_value_heads=3), "4 heads can't share 3 heads of keys and values"),
+    "uneven": (
+        lambda f: edit(f, num_attention_heads=3, num_key_value_heads=3, head_dim=None),
+        "3 heads don't divide a width of 16",
+    ),
+    "theta": (lambda f: edit(f, rope_parameters={"rope_theta": "x"}), "`rope_theta` of .* is a number; got 'x'"),
+    "odd": (lambda f: edit(f, head_dim=5), "rotary positions turn pairs, so a head has an even size; got 5"),
     "rope": (lambda f: edit(f, rope_parameters={"rope_type": "yarn"}), "`rope_type` 'yarn' isn't known"),
     "quantised": (lambda f: edit(f, quantization_config={"quant_method": "awq"}), "quantised by 'awq' can't be read"),
     "no weights": (lambda f: [p.unlink() for p in f.glob("*.s*s*")], "has no safetensors files"),
@@ -170,6 +215,11 @@ def edit(folder, **changes):
     config = json.loads((folder / "config.json").read_text()) | changes
     text = json.dumps({name: value for name, value in config.items() if value is not None})
     (folder / "config.json").write_text(text)
+
+
+def null(folder, name):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {name: None}))
 
 
 def shard(folder):

@@ -13,7 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import evo
 from evo.envs.language import verify
+from evo.envs.language.architecture import architecture
+from evo.envs.language.checkpoint import save
 from evo.envs.language.generate import Completions
+from evo.envs.language.pretrained import Pretrained
 from evo.envs.language.prompted import Prompted
 from evo.envs.language.questions import GSM8K, JSONL, Countdown
 from evo.envs.language.reward import Match, Traced, Verified, judged, total
@@ -74,6 +77,8 @@ def test_the_other_verifiers():
     assert verify.number("a -3,000.50 b") == Fraction(-6001, 2)
     assert verify.exact("", " 19\n", "19") == 1 > verify.exact("", "1 9", "19")
     assert verify.arithmetic("", "it is 19", "19") == 1 > verify.arithmetic("", "19 or 20", "19")
+    assert verify.arithmetic("", "so 1000", "1,000") == verify.arithmetic("", "0.5", "1/2") == 1
+    assert verify.countdown("", "55/2", "27.5: 2 55") == 1 > verify.countdown("", "27", "27.4: 27")
     whole = "<think>a</think> <answer>b</answer>"
     assert verify.thinks("", whole, "") == verify.thinks("Go. <think>", whole[7:], "") == 1
     assert_allclose([verify.thinks("", t, "") for t in ("<think>a</think>", "<answer>b</answer>", "b")], [0.1, 0.5, 0])
@@ -121,9 +126,41 @@ def test_questions_from_files(tmp_path):
     path.write_text('{"question": "q", "answer": "2"}')
     with pytest.raises(ValueError, match="line 1: the answer has no number after ####; got '2'"):
         GSM8K(str(path)).all()
+    for text, message in (
+        ('\n\n{"question": "q", "answer": "none"}\n', "line 3: the answer has no number after ####; got 'none'"),
+        ('{"question": "q", "answer": "5 #### none"}', "line 1: the answer has no number after ####"),
+        ('{"question": "q", "answer": null}', "line 1: 'answer' is text or a number; got None"),
+        ('\n{"question": "\\ud800", "answer": "#### 2"}', r"line 2: 'question' isn't UTF-8 text: .*surrogates"),
+        ('{"question": ["q"], "answer": "#### 2"}', r"line 1: 'question' is text or a number; got \['q'\]"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            GSM8K(str(path)).all()
+    path.write_text('{"prompt": "a\u2028b\x85c", "answer": 7}\r\n', encoding="utf-8", newline="")
+    assert JSONL(str(path)).all() == [("a\u2028b\x85c", "7")]
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="can't be read as UTF-8"):
         GSM8K(str(path)).all()
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "message"),
+    [
+        ("arithmetic", "seven", "a number; got 'seven'"),
+        ("gsm8k", "", "a number; got ''"),
+        ("countdown", "seven: 3 4", "a target and its numbers, as in \"98: 44 19 35\"; got 'seven: 3 4'"),
+        ("countdown", "7", "a target and its numbers"),
+        ("countdown", "7: three 4", "a target and its numbers"),
+    ],
+)
+def test_answers_are_checked_when_the_task_is_made(check, answer, message, tmp_path):
+    good = "7: 3 4" if check == "countdown" else "7"
+    rows = [{"prompt": f"{i}?", "answer": answer if i == 7 else good} for i in range(20)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    questions = JSONL(str(tmp_path / "q.jsonl"))
+    with pytest.raises(ValueError, match=rf"`{check}` can't judge by the answer to '7\?'.* {message}"):
+        Prompted(questions=questions, rewards=(Verified("thinks"), Verified(check)))
+    assert Prompted(questions=questions, rewards=(Verified("exact"), Verified("thinks")))
 
 
 def written(task, *texts):
@@ -254,6 +291,29 @@ def test_a_sample_is_the_answer():
         task.sample(params, "", 4, 0.0, KEY)
 
 
+CONFIG = {"model_type": "llama", "vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+CONFIG |= {"intermediate_size": 32, "max_position_embeddings": 64}
+
+
+def test_a_model_may_know_more_tokens_than_its_tokenizer_and_have_several_ends(tmp_path):
+    """The ends are those of both files, tokens or not; what the tokenizer lacks otherwise is never written."""
+    config = CONFIG | {"eos_token_id": [299, 298]}
+    save(tmp_path, config, architecture(config).init(KEY))
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [298, 297]}')
+    task = Prompted(Pretrained(str(tmp_path)), rewards=(Verified("arithmetic"),), temperature=1.0, new=16)
+    params, _ = task.init(KEY)
+    scores, said = jax.jit(lambda p: task.answered(p, jnp.arange(64), KEY))(params)
+    assert task.model.ends == (299, 298, 297)
+    assert {299} < set(np.asarray(said.tokens).ravel()) <= {*range(256), 299}
+    assert said.length.min() < 16
+    assert jnp.isfinite(scores).all()
+    assert task.sample(params, "1+1=", 40, 1.0, KEY)
+    for said, message in (("</s>", "or a list of them; got '</s>'"), ([2.5], r"got \[2.5\]")):
+        save(tmp_path, CONFIG | {"eos_token_id": said}, params)
+        with pytest.raises(ValueError, match=message):
+            _ = Pretrained(str(tmp_path)).ends
+
+
 def test_alike_completions_are_verified_once():
     asked, seen = Prompted()._asked, []
     said = written(Prompted(), "19", "19", "9", "19")
@@ -267,6 +327,7 @@ WRONG = [
     ({"prompts": 0}, "`prompts` is at least 1; got 0"),
     ({"held_out": 1.0}, "between 0 and 1; got 1.0"),
     ({"prompts": 350}, "leaves 320 to train on and 80 to judge by; wanted at least 350"),
+    ({"new": 1}, "The shortest answer and its end are 2 tokens, so with `new: 1` `match` can reward no completion"),
     ({"new": 40}, "context is 32. Generate at most 26"),
 ]
 
@@ -275,3 +336,10 @@ WRONG = [
 def test_what_cannot_be_is_told(settings, message):
     with pytest.raises(ValueError, match=message):
         Prompted(**settings)
+
+
+@pytest.mark.parametrize("setting", [{"group": 8}, {"nudge": True}, {"relative": True}])
+def test_settings_of_quantised_models_want_bits(setting):
+    (name,) = setting
+    with pytest.raises(ValueError, match=f"`{name}` is a setting of quantised models; .* `bits: 4` or `bits: 8`"):
+        Pretrained(**setting)

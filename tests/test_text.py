@@ -60,6 +60,17 @@ def test_what_is_wrong_with_a_tokenizer_is_one_sentence(subwords, tmp_path):
         Bytes().decode([65, 300])
 
 
+def test_ids_may_have_gaps(tmp_path):
+    """A vocabulary reaches to the largest id, so that every token has a place in a table and in a corpus."""
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 1, "[UNK]": 2, "<eos>": 900}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.save(str(tmp_path / "gaps.json"))
+    task = Text(files=(str(text(tmp_path, a_txt="a b a b")),), tokenizer=str(tmp_path / "gaps.json"), held_out=0)
+    assert task.tokens.vocabulary == 901
+    assert_array_equal(task.corpus.train, [900, 0, 1, 0, 1])
+    assert task.tokens.decode([0, 500, 1]) == "a b"
+
+
 # corpora ----------------------------------------------------------------------------------------------------------
 
 
@@ -102,6 +113,7 @@ BAD = {
     "{}/y.txt is not UTF-8 text: byte 4096 is 0xc3": ("y.txt", {"y_txt": b"a" * 4096 + b"\xc3"}),
     r"{}/j.jsonl, line 2: not JSON": ("j.jsonl", {"j_jsonl": '{"text": "a"}\n{"text"'}),
     "{}/k.jsonl, line 1: .* string 'text'; the nearest known one is 'texts'": ("k.jsonl", {"k_jsonl": '{"texts": ""}'}),
+    "{}/u.jsonl, line 2: 'text' isn't UTF-8 text: .*surrogates": ("u.jsonl", {"u_jsonl": '\n{"text": "a \\ud800"}'}),
     r"the corpus {}/s.txt of 6 tokens is too small to hold out 0\.1": ("s.txt", {"s_txt": "short"}),
 }
 
@@ -163,6 +175,19 @@ def test_sequences_walk_through_the_corpus_and_carry_what_the_first_member_remem
     assert_array_equal(after.tokens, task.corpus.train[(np.array(walked) + 300) % n])
     unread = task.absorb(state, jax.tree.map(lambda x: x[2:], aux))
     assert_array_equal(unread.carry[1], state.carry[1])
+
+
+def test_what_a_member_with_nan_remembers_is_not_carried_on(alphabet):
+    """The next that read the sequence is asked instead; where there is none, the sequence starts as it had."""
+    for dtype in (jnp.float32, jnp.int8):
+        task = Text(Recurrent(4), (str(alphabet),), length=30, sequences=2, held_out=0)
+        _, state = task.init(KEY)
+        state = state._replace(carry=state.carry.astype(dtype))
+        carry = jnp.arange(16, dtype=dtype).reshape(4, 1, 4)
+        broken = carry.at[jnp.array([0, 2, 3]), 0, 1].set(jnp.nan) if dtype == jnp.float32 else carry
+        after = task.absorb(state, {"row": jnp.array([0, 0, 1, 1]), "carry": broken}).carry
+        assert_array_equal(after[0], carry[1 if dtype == jnp.float32 else 0])
+        assert_array_equal(after[1], state.carry[1] if dtype == jnp.float32 else carry[2])
 
 
 MODELS = [Recurrent(16), Int8Recurrent(16), Transformer(16, 1, 2, 8)]

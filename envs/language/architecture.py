@@ -22,26 +22,30 @@ ACTIVATIONS = {
 }
 NUMBERS = (
     *("vocab_size", "hidden_size", "n_embd", "num_hidden_layers", "n_layer", "num_attention_heads", "n_head"),
-    *("num_key_value_heads", "head_dim", "intermediate_size", "max_position_embeddings", "n_positions"),
+    *("num_key_value_heads", "head_dim", "intermediate_size", "max_position_embeddings", "n_positions", "n_inner"),
+    "num_heads",
 )
 
 
 def architecture(config: Config) -> Decoder | RWKV7:
     """The model of a config.json. Raises on a family, or a setting of one, that isn't known here."""
     family = config.get("model_type")
-    if family not in FAMILIES:
+    if str(family) not in FAMILIES:
         raise ValueError(f"config.json: unknown architecture, model_type {family!r}; {nearest(str(family), FAMILIES)}")
+    config = {name: value for name, value in config.items() if value is not None}
     for name in NUMBERS:
-        if not isinstance(config.get(name, 0), int | None):
-            raise ValueError(f"config.json: `{name}` is a whole number; got {config[name]!r}.")
-    quantised = config.get("quantization_config")
-    if quantised is not None and quantised.get("quant_method") != "gptq":
-        method = quantised.get("quant_method")
+        if type(config.get(name, 1)) is not int or config.get(name, 1) < 1:
+            raise ValueError(f"config.json: `{name}` is a whole number above 0; got {config[name]!r}.")
+    for name in ("quantization_config", "rope_parameters", "rope_scaling"):
+        if not isinstance(config.get(name, {}), dict):
+            raise ValueError(f"config.json: `{name}` is a mapping; got {config[name]!r}.")
+    method = config.get("quantization_config", {"quant_method": "gptq"}).get("quant_method")
+    if method != "gptq":
         raise ValueError(f"config.json: weights quantised by {method!r} can't be read; wanted plain ones, or gptq.")
     try:
         return FAMILIES[family](config)
     except KeyError as error:
-        raise ValueError(f"config.json: {error.args[0]!r} is missing, which {family} models have.") from None
+        raise ValueError(f"config.json: {error.args[0]!r} is missing or null, which {family} models have.") from None
 
 
 def llama_like(config: Config) -> Decoder:
@@ -50,14 +54,19 @@ def llama_like(config: Config) -> Decoder:
     biased: tuple[str, ...] = ("q", "k", "v") if family == "qwen2" else ()
     biased += ("q", "k", "v", "o") if family != "qwen2" and config.get("attention_bias") else ()
     biased += ("gate", "up", "down") if config.get("mlp_bias") else ()
-    default = 128 if family == "qwen3" else config["hidden_size"] // heads
+    groups = config.get("num_key_value_heads", heads)
+    head = config.get("head_dim") or (128 if family == "qwen3" else parted(config["hidden_size"], heads))
+    if heads % groups:
+        raise ValueError(f"config.json: {heads} heads can't share {groups} heads of keys and values; wanted a divisor.")
+    if head % 2:
+        raise ValueError(f"config.json: rotary positions turn pairs, so a head has an even size; got {head}.")
     return Decoder(
         vocabulary=config["vocab_size"],
         width=config["hidden_size"],
         layers=config["num_hidden_layers"],
         heads=heads,
-        groups=config.get("num_key_value_heads") or heads,
-        head=config.get("head_dim") or default,
+        groups=groups,
+        head=head,
         hidden=config["intermediate_size"],
         context=config["max_position_embeddings"],
         epsilon=config.get("rms_norm_eps", 1e-6),
@@ -95,7 +104,7 @@ def gpt2(config: Config) -> Decoder:
         layers=config["n_layer"],
         heads=config["n_head"],
         groups=config["n_head"],
-        head=width // config["n_head"],
+        head=parted(width, config["n_head"]),
         hidden=config.get("n_inner") or 4 * width,
         context=config["n_positions"],
         norm="layer",
@@ -114,7 +123,10 @@ def rwkv7(config: Config) -> RWKV7:
     for name, wanted in fixed.items():
         if config.get(name, wanted) != wanted:
             raise ValueError(f"config.json: `{name}` is {config[name]!r}, which isn't supported; wanted {wanted!r}.")
-    width, head = config["hidden_size"], config.get("head_dim") or config["hidden_size"] // config["num_heads"]
+    width = config["hidden_size"]
+    head = config.get("head_dim") or parted(width, config["num_heads"])
+    if width % head:
+        raise ValueError(f"config.json: heads of {head} don't divide a width of {width}.")
     rank = lambda name, most: config.get(f"{name}_low_rank_dim") or max(32, round(most * width**0.5 / 32) * 32)  # noqa: E731
     return RWKV7(
         vocabulary=config["vocab_size"],
@@ -131,6 +143,13 @@ def rwkv7(config: Config) -> RWKV7:
         epsilon=config.get("norm_eps", 1e-5),
         tied=config.get("tie_word_embeddings", False),
     )
+
+
+def parted(width: int, parts: int) -> int:
+    """The width of one of equal parts. Raises where there are none."""
+    if width % parts:
+        raise ValueError(f"config.json: {parts} heads don't divide a width of {width}.")
+    return width // parts
 
 
 def activation(name: str) -> Any:

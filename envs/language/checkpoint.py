@@ -106,7 +106,8 @@ def save(folder: str | Path, config: dict[str, Any], params: dict[str, Any], bes
     text = json.dumps({**config, "dtype": dtype}, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     write(folder, tensors(LAYOUTS[config["model_type"]](model), params, model.layers))
-    for glob in BESIDE if beside is not None else ():
+    own = beside is None or Path(beside).resolve() == folder.resolve()
+    for glob in () if own else BESIDE:
         for file in Path(str(beside)).glob(glob):
             shutil.copyfile(file, folder / file.name)
 

@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt
 
-from evo.envs.language.tokens import Tokenizer
+from evo.envs.language.tokens import Tokenizer, encodable
 from evo.registry import nearest
 
 PIECE = 4096  # characters; a document is encoded, and held out or not, in pieces of so many
@@ -149,5 +149,5 @@ def lines(path: Path, field: str) -> Iterator[Iterator[str]]:
             if not isinstance(record, dict) or not isinstance(record.get(field), str):
                 close = nearest(field, record) if isinstance(record, dict) else f"got a {type(record).__name__}."
                 raise ValueError(f"{path}, line {number}: wanted an object with a string {field!r}; {close}")
-            text = record[field]
+            text = encodable(record[field], f"{path}, line {number}: {field!r}")
             yield (text[i : i + PIECE] for i in range(0, len(text), PIECE))

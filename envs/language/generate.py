@@ -6,7 +6,6 @@ Axes: `b` rows, `t` positions of the prompts, `n` new tokens, `v` vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -60,16 +59,33 @@ def check_length(model: Causal, prompt: int, new: int):
 
 
 def generate(
-    model: Causal, params: Any, prompts: Prompts, key: Key[Array, ""], *, new: int, end: int, temperature: float = 0.0
+    model: Causal,
+    params: Any,
+    prompts: Prompts,
+    key: Key[Array, ""],
+    *,
+    new: int,
+    end: int | tuple[int, ...],
+    temperature: float = 0.0,
+    vocabulary: int | None = None,
 ) -> Completions:
     """Up to `new` tokens after each prompt: the likeliest at temperature 0, else drawn from softmax(logits / T).
 
-    A row is done once it wrote `end`; the loop ends when all rows are, those of vmapped members included, so it never
-    runs some members with their state selected. Raises where prompt and completion exceed the context.
+    A row is done once it wrote an `end`, of several any, which then stands there as the first of them; the loop ends
+    when all rows are, those of vmapped members included, so it never runs some members with their state selected. Of
+    tokens from `vocabulary` on only ends are written. Raises where prompt and completion exceed the context.
     """
     rows, width = prompts.tokens.shape
     check_length(model, width, new)
-    choose = partial(chosen, key=key, temperature=temperature)
+    ends = np.array(end, np.int32).reshape(-1)
+    end, ids = int(ends[0]), np.arange(model.vocabulary)
+    known = (ids < (vocabulary or model.vocabulary)) | np.isin(ids, ends)
+
+    def choose(logits, step):
+        logits = logits if known.all() else jnp.where(known[None], logits, -jnp.inf)
+        token = chosen(logits, step, key, temperature)
+        return jnp.where((token[:, None] == ends[None]).any(-1), end, token)
+
     memory = model.begin(params, rows, width)
     x, memory = model.read(params, prompts.tokens, prompts.real, memory)
     first = choose(model.logits(params, x[:, -1]), 0)

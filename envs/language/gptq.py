@@ -2,7 +2,7 @@
 
 `qweight` int32 [in * bits / 32, out] has neighbours along `in` in one word, the first lowest; `qzeros` int32
 [g, out * bits / 32] likewise along `out`; `scales` [g, out]; w = scale * (code - zero). The format "gptq" keeps
-zero - 1, "gptq_v2" zero. Axes: `i o` in and out, `g` groups of `i`.
+zero - 1 modulo 2^bits, "gptq_v2" zero. Axes: `i o` in and out, `g` groups of `i`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class GPTQ:
             raise ValueError(f"{stem!r} is {shape}, which groups of {group} and words of {most} codes don't divide.")
         words = shards.read(f"{stem}.qweight", ("I32",), (i // most, o))
         codes = unpacked(words.T, self.bits).T
-        zeros = unpacked(shards.read(f"{stem}.qzeros", ("I32",), (i // group, o // most)), self.bits) + self.offset
+        zeros = unpacked(shards.read(f"{stem}.qzeros", ("I32",), (i // group, o // most)), self.bits)
+        zeros = (zeros + self.offset) & (2**self.bits - 1)
         scales = shards.read(f"{stem}.scales", ("F16", "BF16", "F32"), (i // group, o)).astype(np.float32)
         if f"{stem}.g_idx" in shards:
             order = shards.read(f"{stem}.g_idx", ("I32",), (i,))
@@ -58,8 +59,11 @@ def gptq_of(config: Mapping[str, Any]) -> GPTQ | None:
         raise ValueError(f"config.json: `bits` is {found.get('bits')}; of GPTQ's, 4 and 8 are supported.")
     if found.get("desc_act"):
         raise ValueError("config.json: `desc_act` is true: inputs are reordered (act order), which isn't supported.")
+    group = found.get("group_size", 128)
+    if type(group) is not int:
+        raise ValueError(f"config.json: `group_size` is a whole number; got {group!r}.")
     offset = 0 if found.get("checkpoint_format") == "gptq_v2" else 1
-    return GPTQ(found["bits"], max(found.get("group_size", 128), 0), offset)
+    return GPTQ(found["bits"], max(group, 0), offset)
 
 
 def unpacked(words: Int[np.ndarray, "m k"], bits: int) -> Int[np.ndarray, "m n"]:

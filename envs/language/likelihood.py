@@ -39,7 +39,8 @@ class Text:
     Without `files` it is the demo: the text that every Python brings along. A generation sees `sequences` windows of
     `length` tokens; trial i reads window i mod `sequences`, so population / `sequences` members share one (of pairs,
     both do). Each sequence runs through the whole corpus from its own place, a window a generation, and what a model
-    remembers runs along: a window's members all begin where the first of them ended the one before (truncated ES).
+    remembers runs along: a window's members all begin where the first of them that is finite ended the one before
+    (truncated ES).
 
     A `held_out` share of the text is never trained on. On a key alone, as in `evo eval`, a model is judged there, on a
     window at a random place, after reading as much before it. Text is UTF-8, a token a byte, or tokens of the
@@ -106,9 +107,13 @@ class Text:
         return Evaluation(score.sum(dtype=score.dtype), aux=aux)
 
     def absorb(self, state, aux):
-        """On to the next window. A sequence that nobody read starts it as it had started this one."""
+        """On to the next window. A sequence starts it as it had started this one if nobody read it to a finite end."""
         n = aux["row"].shape[0]
-        first = jnp.full(self.sequences, n, jnp.int32).at[aux["row"]].min(jnp.arange(n, dtype=jnp.int32))
+        sound = jnp.ones(n, bool)
+        for leaf in jax.tree.leaves(aux["carry"]):
+            sound &= jnp.isfinite(leaf).reshape(n, -1).all(1)
+        place = jnp.where(sound, jnp.arange(n, dtype=jnp.int32), n)
+        first = jnp.full(self.sequences, n, jnp.int32).at[aux["row"]].min(place)
         read = first < n
 
         def carried(old, new):

@@ -10,6 +10,7 @@ from typing import Literal
 from evo.envs.language.causal import check_vocabulary
 from evo.envs.language.checkpoint import Checkpoint, load
 from evo.envs.language.quantised import quantised
+from evo.envs.language.shards import read_json
 from evo.envs.language.tokens import Tokenizer, tokenizer
 
 HERE = Path(__file__).parent
@@ -35,6 +36,13 @@ class Pretrained:
     relative: bool = False
     nudge: bool = False
 
+    def __post_init__(self):
+        ignored = [name for name in ("group", "relative", "nudge") if getattr(self, name) and not self.bits]
+        if ignored:
+            raise ValueError(
+                f"`{ignored[0]}` is a setting of quantised models; set `bits: 4` or `bits: 8`, or leave it out."
+            )
+
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The model and its weights. Raises as `load` does, and where the tokenizer knows tokens that it doesn't."""
@@ -54,9 +62,17 @@ class Pretrained:
     def _place(self) -> Path:
         return SHIPPED.get(self.folder, Path(self.folder))
 
-    @property
-    def end(self) -> int:
-        """The token that ends a completion: the config's, else the tokenizer's."""
-        said = self.checkpoint.config.get("eos_token_id")
-        said = said[0] if isinstance(said, list) else said
-        return self.tokens.eos if said is None else int(said)
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens any of which ends a completion: those of config.json and generation_config.json, else the
+        tokenizer's."""
+        other = self._place / "generation_config.json"
+        configs = {"config.json": self.checkpoint.config, other.name: read_json(other) if other.is_file() else {}}
+        found: list[int] = []
+        for file, config in configs.items():
+            said = config.get("eos_token_id")
+            ids = said if isinstance(said, list) else [] if said is None else [said]
+            if not all(type(token) is int for token in ids):
+                raise ValueError(f"{file}: `eos_token_id` is a whole number, or a list of them; got {said!r}.")
+            found += ids
+        return tuple(dict.fromkeys(found)) or (self.tokens.eos,)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import jax
@@ -28,10 +28,10 @@ class Prompted:
 
     A member answers `prompts` questions, which its luck draws: members of one group share them, and the two of a pair
     do. Each is answered `tries` times and the best counts (pass@k; then `temperature` should be above 0). A completion
-    ends with the model's end token or after `new` tokens. `rewards` add up; left out, it is the questions' own check.
-    The last `held_out` share of the questions is never trained on: `measure` judges on the first `judged` of them, to
-    choose settings by, and on a key alone, as `evo eval` does, a member is judged on the others (if there are none, on
-    all of the held-out ones).
+    ends with one of the model's end tokens or after `new` tokens. `rewards` add up; left out, it is the questions' own
+    check. The last `held_out` share of the questions is never trained on: `measure` judges on the first `judged` of
+    them, to choose settings by, and on a key alone, as `evo eval` does, a member is judged on the others (if there are
+    none, on all of the held-out ones).
     """
 
     model: Pretrained = Pretrained()
@@ -56,6 +56,8 @@ class Prompted:
         if not 0 < self.held_out < 1:
             raise ValueError(f"`held_out` is a share of the questions between 0 and 1; got {self.held_out}.")
         check_length(self.model.checkpoint.model, self._asked.table.tokens.shape[1], self.new)
+        for reward in self._rewards:
+            reward.check(self._asked, self.new)
         count, own = len(self._asked.questions), self.split
         if own < self.prompts or own == count:
             raise ValueError(
@@ -78,14 +80,14 @@ class Prompted:
 
     def sample(self, params: Any, prompt: str, count: int, temperature: float, key: Key[Array, ""]) -> str:
         """What the model writes after a prompt, up to `count` tokens, its end token or the end of its context."""
-        model, tokens, end = self.model.checkpoint.model, self.model.tokens, self.model.end
+        model, tokens, ends = self.model.checkpoint.model, self.model.tokens, self.model.ends
         prompts = padded([tokens.encode(prompt)])
         room = model.context - prompts.tokens.shape[1]
         count = min(count, max(room, 1)) if model.context else count
-        write = jax.jit(lambda *a: generate(model, *a, new=count, end=end, temperature=temperature))
-        written = write(params, prompts, key)
+        write = partial(generate, model, new=count, end=ends, temperature=temperature, vocabulary=tokens.vocabulary)
+        written = jax.jit(write)(params, prompts, key)
         said = written.tokens[0, : written.length[0]].tolist()
-        return tokens.decode([token for token in said if token != end])
+        return tokens.decode([token for token in said if token != ends[0]])
 
     def measure(self, params: Any, start: Any, state: Any, key: Key[Array, ""]) -> dict[str, Float[Array, ""]]:
         """Held-out questions, one try each: mean `reward`, `pass_1` (share with a full reward), `greedy` (that at
@@ -109,9 +111,9 @@ class Prompted:
         """Completions of these questions, and what each is worth."""
         tries, table = self.tries if tries is None else tries, self._asked.table
         rows = jnp.repeat(rows, tries)
-        prompts, end = Prompts(table.tokens[rows], table.real[rows]), self._asked.end
-        model, heat = self.model.checkpoint.model, self.temperature
-        written = generate(model, params, prompts, key, new=self.new, end=end, temperature=heat)
+        prompts, model = Prompts(table.tokens[rows], table.real[rows]), self.model.checkpoint.model
+        write = partial(generate, model, new=self.new, end=self.model.ends, temperature=self.temperature)
+        written = write(params, prompts, key, vocabulary=self.model.tokens.vocabulary)
         return total(self._rewards, self._asked, rows, written).reshape(-1, tries), written
 
     @cached_property
@@ -130,7 +132,7 @@ class Prompted:
     @cached_property
     def _asked(self) -> Asked:
         questions: Sequence[Question] = self.questions.all()
-        tokens, end = self.model.tokens, self.model.end
+        tokens, end = self.model.tokens, self.model.ends[0]
         return Asked(questions, table_of(questions, tokens, end), tokens, end)
 
     @cached_property

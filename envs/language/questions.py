@@ -10,7 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from evo.envs.language.verify import OPERATORS, number
+from evo.envs.language.tokens import encodable
+from evo.envs.language.verify import MARKED, OPERATORS, number
 
 QUESTIONS = {
     "sums": "evo.envs.language.questions:Sums",
@@ -126,9 +127,8 @@ class JSONL:
     verifier = "exact"
 
     def all(self):
-        return [
-            Question(self.template.replace("{prompt}", q), a) for q, a in lines(self.path, self.prompt, self.answer)
-        ]
+        found = lines(self.path, self.prompt, self.answer).values()
+        return [Question(self.template.replace("{prompt}", q), a) for q, a in found]
 
 
 @dataclass(frozen=True)
@@ -141,28 +141,23 @@ class GSM8K:
 
     def all(self):
         found = lines(self.path, "question", "answer")
-        for i, (_, answer) in enumerate(found):
-            if "####" not in answer or number(answer) is None:
-                raise ValueError(
-                    f"{self.path}, line {i + 1}: the answer has no number after ####; got {answer[-40:]!r}."
-                )
-        return [Question(self.template.replace("{prompt}", q), a) for q, a in found]
+        for i, (_, answer) in found.items():
+            if not MARKED.search(answer) or number(answer) is None:
+                raise ValueError(f"{self.path}, line {i}: the answer has no number after ####; got {answer[-40:]!r}.")
+        return [Question(self.template.replace("{prompt}", q), a) for q, a in found.values()]
 
 
-def lines(path: str, *names: str) -> list[tuple[str, ...]]:
-    """These fields of every line of a JSONL file, as text. Raises with the line where it isn't one."""
+def lines(path: str, *names: str) -> dict[int, tuple[str, ...]]:
+    """These fields of every line of a JSONL file, as text, by the line's number. Raises with it where it isn't one."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} can't be read as UTF-8 text: {error}.") from None
-    found = []
-    for i, line in enumerate(text.splitlines()):
+    found = {}
+    for i, line in enumerate(text.split("\n"), 1):  # JSON's strings may hold the other ends of lines
         if line.strip():
-            row = _row(line, f"{path}, line {i + 1}")
-            lacks = [name for name in names if name not in row]
-            if lacks:
-                raise ValueError(f"{path}, line {i + 1}: has no {lacks[0]!r}, only {', '.join(row)}.")
-            found.append(tuple(str(row[name]) for name in names))
+            row = _row(line, f"{path}, line {i}")
+            found[i] = tuple(_field(row, name, f"{path}, line {i}") for name in names)
     if not found:
         raise ValueError(f"{path} has no questions in it.")
     return found
@@ -176,3 +171,11 @@ def _row(line: str, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"{where}: wanted a mapping, got {type(row).__name__}.")
     return row
+
+
+def _field(row: dict[str, Any], name: str, where: str) -> str:
+    if name not in row:
+        raise ValueError(f"{where}: has no {name!r}, only {', '.join(row)}.")
+    if type(row[name]) not in (str, int, float):
+        raise ValueError(f"{where}: {name!r} is text or a number; got {row[name]!r}.")
+    return encodable(str(row[name]), f"{where}: {name!r}")

@@ -57,6 +57,10 @@ class Reward(Protocol):
 
     weight: float
 
+    def check(self, asked: Asked, new: int):
+        """Raise where an answer isn't one to judge by, or no completion of `new` tokens is worth anything."""
+        ...
+
     def scores(self, asked: Asked, rows: Int[Array, "b"], written: Completions) -> Float[Array, "b"]:
         """What completion b of question rows[b] is worth, before the weight."""
         ...
@@ -72,6 +76,14 @@ class Match:
 
     weight: float = 1.0
     partial: float = 0.0
+
+    def check(self, asked, new):
+        least = int(asked.table.length.min()) + 1
+        if least > new and not self.partial:
+            raise ValueError(
+                f"The shortest answer and its end are {least} tokens, so with `new: {new}` `match` can reward no "
+                f"completion; wanted `new` of at least {least}."
+            )
 
     def scores(self, asked, rows, written):
         answer, length = asked.table.answer[rows], asked.table.length[rows]
@@ -107,6 +119,13 @@ class Verified:
         if self.function not in VERIFIERS:
             raise ValueError(f"unknown verifier {self.function!r}; {nearest(self.function, VERIFIERS)}")
         return VERIFIERS[self.function]
+
+    def check(self, asked, new):
+        for prompt, answer in asked.questions if self.function in VERIFIERS else ():
+            try:
+                self.verify(prompt, "", answer)
+            except ValueError as error:
+                raise ValueError(f"`{self.function}` can't judge by the answer to {prompt[-60:]!r}: {error}") from None
 
     def scores(self, asked, rows, written):
         return on_host(partial(judged, self.verify, asked), rows, written.tokens, written.length)
@@ -165,6 +184,9 @@ class Traced:
 
     function: str
     weight: float = 1.0
+
+    def check(self, asked, new):
+        pass  # only the function knows
 
     def scores(self, asked, rows, written):
         each = jax.vmap(load(self.function))

@@ -58,13 +58,19 @@ def rope_of(config: Mapping[str, Any]) -> Rope:
     """The rotary positions that a config.json asks for, in its older and its newer spelling. Raises on others."""
     found = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = found.get("rope_type", found.get("type", "default"))
-    theta = float(found.get("rope_theta", config.get("rope_theta", 10000.0)))
+    found = {"rope_theta": config.get("rope_theta", 10000.0), **found}
+
+    def number(name: str) -> float:
+        if type(found[name]) not in (int, float):
+            raise ValueError(f"config.json: `{name}` of rotary positions is a number; got {found[name]!r}.")
+        return float(found[name])
+
+    theta = number("rope_theta")
     if kind == "default":
         return Rope(theta)
     if kind == "linear":
-        return Rope(theta, "linear", float(found["factor"]))
+        return Rope(theta, "linear", number("factor"))
     if kind == "llama3":
-        low, high = float(found["low_freq_factor"]), float(found["high_freq_factor"])
-        original = int(found["original_max_position_embeddings"])
-        return Rope(theta, "llama3", float(found["factor"]), low, high, original)
+        low, high = number("low_freq_factor"), number("high_freq_factor")
+        return Rope(theta, "llama3", number("factor"), low, high, int(number("original_max_position_embeddings")))
     raise ValueError(f"config.json: `rope_type` {kind!r} isn't known; wanted default, linear or llama3.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from evo.files import whole
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = 4 << 30  # bytes of a shard that we write, at most
@@ -25,13 +28,16 @@ class Shards:
 
     @cached_property
     def places(self) -> dict[str, Path]:
-        """Which file has which tensor. Raises where there is none, or a shard of the index is missing or torn."""
-        index = self.folder / INDEX
-        if index.is_file():
+        """Which file has which tensor. Raises where there is none, or a shard of the index is missing or torn.
+
+        As in Transformers, model.safetensors goes before an index.
+        """
+        index, one = self.folder / INDEX, self.folder / FILE
+        if index.is_file() and not one.is_file():
             named = read_json(index).get("weight_map", {})
             places = {tensor: self.folder / file for tensor, file in named.items()}
         else:
-            files = sorted(self.folder.glob("*.safetensors"))
+            files = [one] if one.is_file() else sorted(self.folder.glob("*.safetensors"))
             if not files:
                 raise ValueError(f"{self.folder} has no safetensors files; wanted {FILE}, or {INDEX} and its shards.")
             places = {tensor: file for file in files for tensor in names_of(opened(file))}
@@ -89,20 +95,24 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def write(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], limit: int = SHARD):
-    """Write tensors as one file, or as shards of at most `limit` bytes with an index."""
+    """Write tensors as one file, or as shards of at most `limit` bytes with an index; what was there before goes.
+
+    Nothing is replaced until all is written.
+    """
     shards = list(parts(tensors, limit))
-    if len(shards) == 1:
-        save_file(shards[0], folder / FILE, metadata={"format": "pt"})
-        return
-    where: dict[str, str] = {}
-    size = 0
-    for i, shard in enumerate(shards):
-        file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, folder / file, metadata={"format": "pt"})
-        where |= dict.fromkeys(shard, file)
-        size += sum(x.nbytes for x in shard.values())
-    index = {"metadata": {"total_size": size}, "weight_map": where}
-    (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+    count = len(shards)
+    names = [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)] if count > 1 else [FILE]
+    with ExitStack() as stack:  # replaces the index, which is entered first, last
+        if count > 1:
+            size = sum(x.nbytes for shard in shards for x in shard.values())
+            where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+            index = {"metadata": {"total_size": size}, "weight_map": where}
+            stack.enter_context(whole(folder / INDEX)).write_text(json.dumps(index, indent=2), encoding="utf-8")
+        for name, shard in zip(names, shards, strict=True):
+            save_file(shard, stack.enter_context(whole(folder / name)), metadata={"format": "pt"})
+    for file in [*folder.glob("model*.safetensors"), *([folder / INDEX] if count == 1 else [])]:
+        if file.name not in names:
+            file.unlink(missing_ok=True)
 
 
 def parts(tensors: Iterable[tuple[str, np.ndarray]], limit: int) -> Iterator[dict[str, np.ndarray]]:

@@ -18,7 +18,7 @@ class Tokenizer(Protocol):
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are: ids are 0 to vocabulary - 1."""
+        """The largest id and 1; ids below it may lack a token."""
         ...
 
     @property
@@ -69,9 +69,9 @@ class Subwords:
     def __post_init__(self):
         _ = self.eos  # a wrong file is told now
 
-    @property
+    @cached_property
     def vocabulary(self) -> int:
-        return self._loaded.get_vocab_size(with_added_tokens=True)
+        return max(self._loaded.get_vocab(with_added_tokens=True).values()) + 1
 
     @cached_property
     def eos(self) -> int:
@@ -106,6 +106,15 @@ class Subwords:
 def tokenizer(path: str = "", end: str = "") -> Tokenizer:
     """Bytes where no file is named, else the tokens of that file."""
     return Subwords(path, end) if path else Bytes()
+
+
+def encodable(text: str, what: str) -> str:
+    """The text. Raises where UTF-8 can't hold it: JSON may escape half a character, as in "\\ud800"."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} isn't UTF-8 text: {error}.") from None
+    return text
 
 
 def _check(tokens: Sequence[int], vocabulary: int):

@@ -1,6 +1,7 @@
 """Whether a completion is right: plain functions `(prompt, completion, answer) -> float` on the host.
 
-What a model writes is parsed, never evaluated as code.
+What a model writes is parsed, never evaluated as code. An answer that nothing can be checked against is a ValueError,
+whatever the completion.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import operator
 import re
 from collections import Counter
 from fractions import Fraction
+from typing import Any
 
 LONGEST = 200  # characters of an expression
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
@@ -30,22 +32,22 @@ def countdown(prompt: str, completion: str, answer: str) -> float:
     The expression is what stands in the last <answer> tag, else on the last line. It may have + - * / and brackets,
     and may end in "= 98". Division is exact.
     """
-    target, _, given = answer.partition(":")
+    before, _, behind = answer.partition(":")
+    target, given = fraction(before), [fraction(number) for number in behind.split()]
+    if target is None or not given or None in given:
+        raise ValueError(f'wanted a target and its numbers, as in "98: 44 19 35"; got {answer!r}.')
     value, used = evaluated(stated(completion))
-    numbers = Counter(int(number) for number in given.split())
-    return float(value is not None and value == int(target) and not Counter(used) - numbers)
+    return float(value == target and not Counter[Any](used) - Counter(given))
 
 
 def gsm8k(prompt: str, completion: str, answer: str) -> float:
     """1 if the completion's number is the gold answer's, the one after ####; see `number`."""
-    found, wanted = number(completion), number(answer)
-    return float(found is not None and found == wanted)
+    return float(number(completion) == gold(number(answer), answer))
 
 
 def arithmetic(prompt: str, completion: str, answer: str) -> float:
     """1 if the last number of the completion is the answer."""
-    found = number(completion)
-    return float(found is not None and found == Fraction(answer))
+    return float(number(completion) == gold(fraction(answer), answer))
 
 
 def thinks(prompt: str, completion: str, answer: str) -> float:
@@ -94,8 +96,19 @@ def number(text: str) -> Fraction | None:
     """The number after the first ####, else the last number; commas and $ don't count. None if there is none."""
     marked = MARKED.search(text)
     found = marked[1] if marked else next(reversed(NUMBER.findall(text)), "")
-    plain = found.replace(",", "").replace("$", "").rstrip(".")
+    return fraction(found)
+
+
+def fraction(text: str) -> Fraction | None:
+    """The number that a text is, "1,000", "$2.50" or "1/3"; None if it is none."""
     try:
-        return Fraction(plain)
+        return Fraction(text.replace(",", "").replace("$", "").rstrip("."))
     except (ValueError, ZeroDivisionError):
         return None
+
+
+def gold(found: Fraction | None, answer: str) -> Fraction:
+    """The number of an answer. Raises where it has none."""
+    if found is None:
+        raise ValueError(f"wanted a number; got {answer!r}.")
+    return found
