@@ -310,6 +310,30 @@ def test_every_kind_of_page_draws(name, chromium, pages):
             assert drawn(page) != before
 
 
+TEXTS = """() => {
+  const own = CanvasRenderingContext2D.prototype, fill = own.fillText;
+  window.texts = [];
+  own.fillText = function (text, ...rest) { window.texts.push(text); return fill.call(this, text, ...rest); };
+}"""
+
+
+@browsing
+@pytest.mark.parametrize("rows", [1, 8])
+def test_ticks_along_few_generations_are_whole(rows, chromium, tmp_path):
+    run = columns(rows=rows) | {"mean": 10.0 * np.arange(rows), "best": 10.0 * np.arange(rows) + 50}
+    del run["eval_mean"]
+    short = {name: column[:1] for name, column in run.items()}
+    curves([("run", run)] * 2 + [("run", short)], tmp_path / "a.html", y="fitness")
+    with opened(chromium, tmp_path / "a.html") as page:
+        page.add_init_script(f"({TEXTS})()")
+        page.reload()
+        until(page, "window.texts.length > 3")
+        ticks = page.evaluate("window.texts.map(Number)")
+        assert set(range(rows)) <= set(ticks)
+        assert all(tick == round(tick) for tick in ticks)
+        assert ("of 2 to 3" if rows > 1 else "of 3") in page.locator("#said").inner_text()
+
+
 @browsing
 @pytest.mark.slow  # a figure of the machine
 def test_ten_thousand_cells_load_in_three_seconds(chromium, pages):

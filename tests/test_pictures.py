@@ -14,7 +14,7 @@ from samples import archive, columns, tessellation, with_past
 
 from evo.view import ArchiveData, archive_map, difference_map, growth, histogram, parallel
 from evo.view.archive import folded
-from evo.view.curves import curve, curves, seeds
+from evo.view.curves import counted, curve, curves, seeds
 from evo.view.statistics import interval, table
 from evo.view.voronoi import voronoi
 
@@ -176,6 +176,40 @@ def test_seeds_golden():
     assert_allclose(quartiles, [[2, 3, 4], [4, 5, 6], [6, 7, 8]])
 
 
+def test_seeds_of_other_lengths_are_drawn_to_the_end_of_the_longest_golden():
+    runs = [{"x": np.arange(n), "mean": np.arange(n) + a} for n, a in ((2, 0.0), (3, 4.0), (5, 8.0), (1, 0.0))]
+    for statistic in ("median", "iqm"):
+        pytest.importorskip("rliable")
+        at, found = seeds(runs, "x", "mean", statistic)
+        assert_allclose(at, range(5))
+        assert_allclose(found[1], [2, 5, 8, 11, 12])
+        assert_allclose(found[:, 3:], [[11, 12]] * 3)  # of one run
+    assert counted(runs, "x", "fitness") == "1 to 4"
+    assert counted(runs[2:3] * 3, "x", "mean") == "3"
+    apart = [{"x": np.arange(2) + a, "mean": np.arange(2)} for a in (0.0, 7.0)]  # nowhere at once
+    assert_allclose(seeds(apart, "x", "mean")[0], [0, 1, 7, 8])
+
+
+def test_seeds_of_other_lengths_never_go_back_in_time():
+    """A slow run that ends early counts on at its pace."""
+    runs = [
+        {"generation": np.arange(n), "seconds": p * np.arange(n), "y": np.ones(n)} for n, p in ((3, 10.0), (6, 1.0))
+    ]
+    at, found = seeds(runs, "seconds", "y")
+    assert_allclose(at, 5.5 * np.arange(6))
+    assert found.shape == (3, 6)
+
+
+def test_a_run_of_one_generation_is_seen():
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    curve([("run", {name: column[:1] for name, column in columns().items()})], ax)
+    assert [line.get_marker() for line in ax.lines] == ["o", "o", "o"]
+    curve([("run", columns())], ax, "coverage")
+    assert ax.lines[-1].get_marker() == "None"
+
+
 def test_seeds_that_took_other_times_meet_at_a_generation_golden():
     late = [{"generation": np.arange(3.0), "seconds": s + np.arange(3), "y": np.full(3, s)} for s in (1.0, 50, 200)]
     at, quartiles = seeds(late, "seconds", "y")
@@ -202,6 +236,16 @@ def test_a_table_compares_runs_golden():
     assert cells[0] == ["run", "seeds", "evaluations", "mean", "best"]
     assert cells[2] == [r"a\|b", "3", "2,000", "2 [1.5, 3]", "1 [1, 1]"]
     assert cells[3] == ["c", "1", "2,000", "7", "1"]
+
+
+def test_a_table_says_where_seeds_ended_apart():
+    runs = [
+        {"evaluations": np.array([100, n]), "seconds": np.array([1, n]), "mean": np.zeros(2)} for n in (800, 10_000)
+    ]
+    text = table({"a": runs, "b": runs[:1]})
+    assert [cell.strip() for cell in text.splitlines()[2].split("|")[2:5]] == ["2", "800 to 10,000", "5,400"]
+    assert "ended after different evaluations" in text
+    assert "different" not in table({"b": runs[:1] * 2})
 
 
 def test_a_missing_column_names_the_nearest(tmp_path):
