@@ -266,6 +266,8 @@ def _column(axes: Axes, members: list[Columns], x: str, name: str, color: str, s
 def _dress(axes: Axes, x: str, panel: str):
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
+    from evo.view.ticks import numbered
+
     axes.set_xlabel(X_LABELS.get(x, x.replace("_", " ")))
     axes.set_ylabel(Y_LABELS.get(panel, panel.replace("_", " ")))
     axes.margins(x=0.01)
@@ -274,8 +276,7 @@ def _dress(axes: Axes, x: str, panel: str):
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if panel == "coverage":
         axes.set_ylim(0, None)
-    if max(map(abs, axes.get_ylim())) >= 1e5:
-        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    numbered(axes.yaxis, *axes.get_ylim())
 
 
 def _legend(
