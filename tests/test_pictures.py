@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose
 from PIL import Image
 from samples import archive, columns, tessellation, with_past
 
 from evo.view import ArchiveData, archive_map, difference_map, growth, histogram, parallel
-from evo.view.archive import folded
+from evo.view.archive import check_alike, checked, folded, limits, pair
+from evo.view.compared import ALONE, DIFFERENCE
 from evo.view.curves import counted, curve, curves, seeds
+from evo.view.places import Map, alike
 from evo.view.statistics import interval, table
 from evo.view.voronoi import voronoi
 
@@ -127,6 +130,104 @@ def test_an_empty_archive_raises(tmp_path):
 def test_archives_of_other_cells_do_not_compare(tmp_path):
     with pytest.raises(ValueError, match="same cells"):
         difference_map(archive(), archive((10, 12)), tmp_path / "a.png")
+
+
+def test_archives_of_other_cells_are_told_in_words():
+    cloud = tessellation(30)
+    for other, said in [
+        (cloud, "a CVT of 30 cells over"),
+        (cloud._replace(centroids=None), "an unstructured archive of"),
+    ]:
+        with pytest.raises(
+            ValueError, match=rf"a grid of 12 x 10 \(120 cells\) over 0 to 2, -1 to 1, the second {said}"
+        ):
+            check_alike(archive(), other)
+
+
+def test_a_difference_says_of_what_and_has_colours_apart():
+    from matplotlib.figure import Figure
+
+    for shape in ((12, 10), (12,), (4, 5, 3)):
+        ax, data = Figure().subplots(), archive(shape, ())
+        other = _other(data)
+        difference_map(data, other, ax=ax, names=("arm", "armb"))
+        both = np.isfinite(data.fitness) & np.isfinite(other.fitness)
+        fitter = (other.fitness[both] > data.fitness[both]).sum()
+        assert ax.get_title().startswith(f"armb minus arm: fitter in {fitter} cells")
+        assert ("the first 2 of 3 descriptors: best over the others" in ax.get_title()) == (len(shape) == 3)
+        alone = (np.isfinite(data.fitness) & ~both).sum()
+        assert ax.get_legend().get_texts()[0].get_text() == f"only in arm ({alone})"
+    blue, middle, orange = (np.array(to_rgb(hue)) for hue in DIFFERENCE)
+    scale = [a + t * (b - a) for a, b in ((blue, middle), (middle, orange)) for t in np.linspace(0, 1, 50)]
+    assert min(np.abs(np.array(scale) - to_rgb(hue)).max(1).min() for hue in ALONE) > 0.1
+
+
+def test_elites_of_one_fitness_have_one_colour_and_one_number():
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    data = archive()._replace(fitness=np.where(np.isfinite(archive().fitness), -0.21, np.nan))
+    assert_allclose(limits(checked(data)), [-0.71, 0.29])
+    archive_map(data, ax=figure.subplots())
+    figure.draw_without_rendering()
+    drawn, bar = figure.axes[0].images[0], figure.axes[1]
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["-0.21"]
+    assert drawn.get_cmap().N == 1
+    one, many = archive(), data._replace(fitness=np.where(np.isfinite(data.fitness), 2.8, np.nan))
+    assert limits(checked(one), checked(many)) == limits(checked(one))  # within, nothing is added
+
+
+def test_few_elites_have_a_histogram_with_whole_ticks_and_their_shares_to_both_edges():
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    ax = figure.subplots()
+    histogram(archive()._replace(fitness=np.where(np.arange(120) == 7, 2.0, np.nan)), ax=ax)
+    figure.draw_without_rendering()
+    share = figure.axes[1].lines[0]
+    assert_allclose(share.get_ydata(), [0, 0, 100, 100])
+    assert (share.get_xdata()[0], share.get_xdata()[-1]) == ax.get_xlim()
+    assert all(tick == round(tick) for tick in ax.get_yticks())
+
+
+def test_large_numbers_end_in_a_letter_and_nothing_stands_apart():
+    from matplotlib.figure import Figure
+
+    for scale, letter in ((1e7, "M"), (1e-7, "")):
+        figure = Figure()
+        axes = figure.subplots(1, 2)
+        data = archive()._replace(fitness=scale * archive().fitness)
+        archive_map(data, ax=axes[0])
+        histogram(data, ax=axes[1])
+        figure.draw_without_rendering()
+        assert all(ax.yaxis.get_offset_text().get_text() == "" for ax in figure.axes)
+        assert axes[1].xaxis.get_offset_text().get_text() == ""
+        shown = [bar for bar in figure.axes if bar.get_label() == "<colorbar>"]
+        assert all(text.get_text().endswith(letter) for bar in shown for text in bar.get_yticklabels())
+
+
+def test_a_film_and_a_pair_say_what_they_fold(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    said, own = [], Figure.suptitle
+    monkeypatch.setattr(Figure, "suptitle", lambda self, text, **rest: said.append(text) or own(self, text, **rest))
+    deep = archive((4, 5, 3), ())
+    pair(deep, deep, tmp_path / "a.png")
+    growth(with_past(deep, 1), tmp_path / "a.gif")
+    assert len(said) == 2
+    assert all("the first 2 of 3 descriptors: best over the others" in text for text in said)
+
+
+def test_places_are_drawn_to_scale_where_both_descriptors_are_alike():
+    for names, bounds, wanted in [
+        (("x", "y"), ((0, 1), (-1, 0)), True),
+        (("x", "y"), ((0, 200), (0, 210)), True),
+        (("x", "y"), ((0, 1), (0, 2)), False),
+        (("final x (m)", "final y (m)"), ((0, 1), (0, 2)), True),
+        (("final x (m)", "speed (m/s)"), ((0, 1), (0, 2)), False),
+        (("final x (m)", "final y (m)"), ((0, 1), (0, 20)), False),
+    ]:
+        assert alike(Map(names, bounds)) == wanted
 
 
 def test_folding_is_the_best_over_the_other_axes_golden():
