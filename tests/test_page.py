@@ -5,63 +5,19 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import threading
 import time
-from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from browser import browsing, drawn, opened, until
 from samples import HOSTILE, archive, columns, tessellation, walker, with_past
 
 from evo.arrivals import kind
 from evo.view import ArchiveData, Film, archive_page, episode
 from evo.view.curves import curves
 from evo.view.page import Exhibit
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
-browsing = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """One browser for this file."""
-    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-    yield browser
-    browser.close()
-    playwright.stop()
-
-
-@contextmanager
-def opened(browser, url, **settings):
-    """A page; at its end, no error in the console, nothing asked but of where it came from, nothing owned."""
-    context = browser.new_context(viewport=settings.pop("viewport", {"width": 1280, "height": 720}), **settings)
-    page, trouble = context.new_page(), []
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
-    page.on("dialog", lambda dialog: trouble.append("a dialog"))
-    home = url if str(url).startswith("http") else url.as_uri()
-    page.on("request", lambda r: None if r.url.startswith((home, "data:", "blob:")) else trouble.append(r.url))
-    page.goto(home)
-    yield page
-    trouble += ["owned"] * bool(page.evaluate("!!window.owned"))
-    context.close()
-    assert trouble == []
-
-
-def until(page, wanted, seconds=15):
-    """Wait for what Playwright's own waiting can't see: it evaluates strings in the page, which the page forbids."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(wanted):
-        assert time.monotonic() < end, wanted
-        page.wait_for_timeout(50)
-
-
-def drawn(page, what="#map"):
-    return page.locator(what).first.screenshot()
 
 
 def heading(page, panel=0):
@@ -159,7 +115,7 @@ def test_a_click_chooses_and_plays_and_keys_walk(chromium, pages):
         page.keyboard.press("b")
         assert heading(page) == f"Cell {best}"
         box = page.locator("#map").bounding_box()
-        page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + box["height"] / 2)
+        page.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + box["height"] / 2)
         assert heading(page) not in (f"Cell {best}", "No cell chosen")
         page.keyboard.press("/")
         page.keyboard.type("0.9, 0.1")
@@ -172,7 +128,7 @@ def test_a_click_chooses_and_plays_and_keys_walk(chromium, pages):
         page.keyboard.press("c")
         page.keyboard.press("b")
         assert heading(page, 1) == f"Cell {best}" != heading(page, 0)  # two side by side
-        page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + box["height"] / 2)
+        page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + box["height"] / 2)
         said = page.locator(".tip").inner_text()
         assert all(word in said for word in ("fitness", "generation", "parents", "emitter", "right"))
 

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose
 from PIL import Image
 from samples import archive, columns, tessellation, with_past
 
 from evo.view import ArchiveData, archive_map, difference_map, growth, histogram, parallel
-from evo.view.archive import folded
-from evo.view.curves import curve, curves, seeds
+from evo.view.archive import check_alike, checked, folded, limits, pair
+from evo.view.compared import ALONE, DIFFERENCE
+from evo.view.curves import counted, curve, curves, seeds
+from evo.view.places import Map, alike
 from evo.view.statistics import interval, table
 from evo.view.voronoi import voronoi
 
@@ -129,6 +132,104 @@ def test_archives_of_other_cells_do_not_compare(tmp_path):
         difference_map(archive(), archive((10, 12)), tmp_path / "a.png")
 
 
+def test_archives_of_other_cells_are_told_in_words():
+    cloud = tessellation(30)
+    for other, said in [
+        (cloud, "a CVT of 30 cells over"),
+        (cloud._replace(centroids=None), "an unstructured archive of"),
+    ]:
+        with pytest.raises(
+            ValueError, match=rf"a grid of 12 x 10 \(120 cells\) over 0 to 2, -1 to 1, the second {said}"
+        ):
+            check_alike(archive(), other)
+
+
+def test_a_difference_says_of_what_and_has_colours_apart():
+    from matplotlib.figure import Figure
+
+    for shape in ((12, 10), (12,), (4, 5, 3)):
+        ax, data = Figure().subplots(), archive(shape, ())
+        other = _other(data)
+        difference_map(data, other, ax=ax, names=("arm", "armb"))
+        both = np.isfinite(data.fitness) & np.isfinite(other.fitness)
+        fitter = (other.fitness[both] > data.fitness[both]).sum()
+        assert ax.get_title().startswith(f"armb minus arm: fitter in {fitter} cells")
+        assert ("the first 2 of 3 descriptors: best over the others" in ax.get_title()) == (len(shape) == 3)
+        alone = (np.isfinite(data.fitness) & ~both).sum()
+        assert ax.get_legend().get_texts()[0].get_text() == f"only in arm ({alone})"
+    blue, middle, orange = (np.array(to_rgb(hue)) for hue in DIFFERENCE)
+    scale = [a + t * (b - a) for a, b in ((blue, middle), (middle, orange)) for t in np.linspace(0, 1, 50)]
+    assert min(np.abs(np.array(scale) - to_rgb(hue)).max(1).min() for hue in ALONE) > 0.1
+
+
+def test_elites_of_one_fitness_have_one_colour_and_one_number():
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    data = archive()._replace(fitness=np.where(np.isfinite(archive().fitness), -0.21, np.nan))
+    assert_allclose(limits(checked(data)), [-0.71, 0.29])
+    archive_map(data, ax=figure.subplots())
+    figure.draw_without_rendering()
+    drawn, bar = figure.axes[0].images[0], figure.axes[1]
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["-0.21"]
+    assert drawn.get_cmap().N == 1
+    one, many = archive(), data._replace(fitness=np.where(np.isfinite(data.fitness), 2.8, np.nan))
+    assert limits(checked(one), checked(many)) == limits(checked(one))  # within, nothing is added
+
+
+def test_few_elites_have_a_histogram_with_whole_ticks_and_their_shares_to_both_edges():
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    ax = figure.subplots()
+    histogram(archive()._replace(fitness=np.where(np.arange(120) == 7, 2.0, np.nan)), ax=ax)
+    figure.draw_without_rendering()
+    share = figure.axes[1].lines[0]
+    assert_allclose(share.get_ydata(), [0, 0, 100, 100])
+    assert (share.get_xdata()[0], share.get_xdata()[-1]) == ax.get_xlim()
+    assert all(tick == round(tick) for tick in ax.get_yticks())
+
+
+def test_large_numbers_end_in_a_letter_and_nothing_stands_apart():
+    from matplotlib.figure import Figure
+
+    for scale, letter in ((1e7, "M"), (1e-7, "")):
+        figure = Figure()
+        axes = figure.subplots(1, 2)
+        data = archive()._replace(fitness=scale * archive().fitness)
+        archive_map(data, ax=axes[0])
+        histogram(data, ax=axes[1])
+        figure.draw_without_rendering()
+        assert all(ax.yaxis.get_offset_text().get_text() == "" for ax in figure.axes)
+        assert axes[1].xaxis.get_offset_text().get_text() == ""
+        shown = [bar for bar in figure.axes if bar.get_label() == "<colorbar>"]
+        assert all(text.get_text().endswith(letter) for bar in shown for text in bar.get_yticklabels())
+
+
+def test_a_film_and_a_pair_say_what_they_fold(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    said, own = [], Figure.suptitle
+    monkeypatch.setattr(Figure, "suptitle", lambda self, text, **rest: said.append(text) or own(self, text, **rest))
+    deep = archive((4, 5, 3), ())
+    pair(deep, deep, tmp_path / "a.png")
+    growth(with_past(deep, 1), tmp_path / "a.gif")
+    assert len(said) == 2
+    assert all("the first 2 of 3 descriptors: best over the others" in text for text in said)
+
+
+def test_places_are_drawn_to_scale_where_both_descriptors_are_alike():
+    for names, bounds, wanted in [
+        (("x", "y"), ((0, 1), (-1, 0)), True),
+        (("x", "y"), ((0, 200), (0, 210)), True),
+        (("x", "y"), ((0, 1), (0, 2)), False),
+        (("final x (m)", "final y (m)"), ((0, 1), (0, 2)), True),
+        (("final x (m)", "speed (m/s)"), ((0, 1), (0, 2)), False),
+        (("final x (m)", "final y (m)"), ((0, 1), (0, 20)), False),
+    ]:
+        assert alike(Map(names, bounds)) == wanted
+
+
 def test_folding_is_the_best_over_the_other_axes_golden():
     fitness = np.array([1.0, 5, -np.inf, 2, 0, 3, 4, -np.inf])  # [x][y][z]
     data = ArchiveData(fitness, np.zeros((8, 3)), (2, 2, 2), ((0.0, 1.0),) * 3)
@@ -176,6 +277,40 @@ def test_seeds_golden():
     assert_allclose(quartiles, [[2, 3, 4], [4, 5, 6], [6, 7, 8]])
 
 
+def test_seeds_of_other_lengths_are_drawn_to_the_end_of_the_longest_golden():
+    runs = [{"x": np.arange(n), "mean": np.arange(n) + a} for n, a in ((2, 0.0), (3, 4.0), (5, 8.0), (1, 0.0))]
+    for statistic in ("median", "iqm"):
+        pytest.importorskip("rliable")
+        at, found = seeds(runs, "x", "mean", statistic)
+        assert_allclose(at, range(5))
+        assert_allclose(found[1], [2, 5, 8, 11, 12])
+        assert_allclose(found[:, 3:], [[11, 12]] * 3)  # of one run
+    assert counted(runs, "x", "fitness") == "1 to 4"
+    assert counted(runs[2:3] * 3, "x", "mean") == "3"
+    apart = [{"x": np.arange(2) + a, "mean": np.arange(2)} for a in (0.0, 7.0)]  # nowhere at once
+    assert_allclose(seeds(apart, "x", "mean")[0], [0, 1, 7, 8])
+
+
+def test_seeds_of_other_lengths_never_go_back_in_time():
+    """A slow run that ends early counts on at its pace."""
+    runs = [
+        {"generation": np.arange(n), "seconds": p * np.arange(n), "y": np.ones(n)} for n, p in ((3, 10.0), (6, 1.0))
+    ]
+    at, found = seeds(runs, "seconds", "y")
+    assert_allclose(at, 5.5 * np.arange(6))
+    assert found.shape == (3, 6)
+
+
+def test_a_run_of_one_generation_is_seen():
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    curve([("run", {name: column[:1] for name, column in columns().items()})], ax)
+    assert [line.get_marker() for line in ax.lines] == ["o", "o", "o"]
+    curve([("run", columns())], ax, "coverage")
+    assert ax.lines[-1].get_marker() == "None"
+
+
 def test_seeds_that_took_other_times_meet_at_a_generation_golden():
     late = [{"generation": np.arange(3.0), "seconds": s + np.arange(3), "y": np.full(3, s)} for s in (1.0, 50, 200)]
     at, quartiles = seeds(late, "seconds", "y")
@@ -202,6 +337,16 @@ def test_a_table_compares_runs_golden():
     assert cells[0] == ["run", "seeds", "evaluations", "mean", "best"]
     assert cells[2] == [r"a\|b", "3", "2,000", "2 [1.5, 3]", "1 [1, 1]"]
     assert cells[3] == ["c", "1", "2,000", "7", "1"]
+
+
+def test_a_table_says_where_seeds_ended_apart():
+    runs = [
+        {"evaluations": np.array([100, n]), "seconds": np.array([1, n]), "mean": np.zeros(2)} for n in (800, 10_000)
+    ]
+    text = table({"a": runs, "b": runs[:1]})
+    assert [cell.strip() for cell in text.splitlines()[2].split("|")[2:5]] == ["2", "800 to 10,000", "5,400"]
+    assert "ended after different evaluations" in text
+    assert "different" not in table({"b": runs[:1] * 2})
 
 
 def test_a_missing_column_names_the_nearest(tmp_path):

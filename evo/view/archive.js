@@ -10,7 +10,7 @@
     run.dotted = held <= 200 && 2 * held < stories[i].fitness.filter((f) => !Number.isNaN(f)).length;
   });
   const view = { x: 0, y: 0, zoom: 1 }, fields = [];
-  const SAID = { generation: "age (generation)", corrected: "corrected fitness" };
+  const SAID = { generation: "age (generation)", corrected: "corrected fitness", visits: evo.visits };
   let color = "fitness", mode = "each", active = 0, chosen = -1, root = -1, time = 0, ticking = 0, pinned = null, chart = null;
 
   // The header.
@@ -28,7 +28,7 @@
   const spanned = (of) => {
     let low = Infinity, high = -Infinity;
     stories.forEach((story, i) => { for (let c = 0; c < first.cells; c++) { const v = of(story, c, i); if (v < low) low = v; if (v > high) high = v; } });
-    return low > high ? [0, 1] : [low, high];
+    return low > high ? [NaN, NaN] : [low, high];
   };
   const always = (story, c) => (story.end[c] < 0 ? NaN : story.elite(story.end[c]).fitness);
   let range = spanned(always);
@@ -38,24 +38,26 @@
     box.style.background = `linear-gradient(to right, ${Array.from({ length: 11 }, (_, i) => at(i / 10)).join(",")})`;
     return box;
   };
-  const ends = (low, high, at) => [evo.element("span", { textContent: evo.number(low) }), ramp(at), evo.element("span", { textContent: evo.number(high) })];
+  const ends = (low, high, at) => { // a range of colours; of one value, its colour
+    const said = (v) => evo.element("span", { textContent: evo.short(v) });
+    return low < high ? [said(low), ramp(at), said(high)] : [...(Number.isNaN(low) ? [] : [swatch(at(0.5))]), said(low)];
+  };
   const gap = (c) => stories[1].fitness[c] - stories[0].fitness[c];
   const recolor = () => {
     const columns = stories.map(column), kinds = columns[0].labels;
-    const [low, high] = color === "fitness" ? range : spanned((_, c, i) => columns[i].of(c)), span = high - low || 1;
-    const step = (v) => Math.round(((v - low) / span) * evo.levels) / evo.levels;
-    let most = 1e-12;
+    const [low, high] = color === "fitness" ? range : spanned((_, c, i) => columns[i].of(c)), span = high - low;
+    const step = (v) => (span ? Math.round(((v - low) / span) * evo.levels) / evo.levels : 0.5);
+    let most = 0;
     if (two) for (let c = 0; c < first.cells; c++) { const g = Math.abs(gap(c)); if (g > most) most = g; }
-    const only = [evo.diverging(-0.35), evo.diverging(0.35)];
     for (const field of fields) {
       const { of, labels } = columns[field.story] || {};
       const paint = field.story === undefined
-        ? (c) => (Number.isNaN(gap(c)) ? only[Number.isNaN(stories[0].fitness[c]) ? 1 : 0] : evo.diverging(Math.round((gap(c) / most) * 48) / 48))
+        ? (c) => (Number.isNaN(gap(c)) ? evo.alone[Number.isNaN(stories[0].fitness[c]) ? 1 : 0] : evo.diverging(Math.round((gap(c) / (most || 1)) * 48) / 48))
         : labels ? (c) => (Number.isNaN(of(c)) ? evo.themed("unknown") : evo.kind(of(c))) : (c) => (Number.isFinite(of(c)) ? evo.viridis(step(of(c))) : evo.themed("unknown"));
       field.map.show({ paint, range });
     }
     const difference = [evo.element("span", { textContent: `${runs[1]?.title} minus ${first.title}` }), ...ends(-most, most, (x) => evo.diverging(2 * x - 1)),
-      evo.element("span", {}, swatch(only[0]), "only the first"), evo.element("span", {}, swatch(only[1]), "only the second")];
+      ...runs.map((run, i) => evo.element("span", {}, swatch(evo.alone[i]), `only in ${run.title}`))];
     get("legend").replaceChildren(...(mode === "difference" ? difference
       : kinds ? kinds.slice(0, 12).map((label, i) => evo.element("span", {}, swatch(evo.kind(i)), label)) : ends(low, high, evo.viridis)));
   };
@@ -192,12 +194,20 @@
   const random = () => { const some = elites(); pick(some[Math.floor(Math.random() * some.length)] ?? -1); };
   const next = () => { const cells = Object.keys(runs[active].episodes).map(Number), at = here(); pick(cells.find((c) => c > at) ?? cells[0] ?? -1); };
   const search = (text) => {
-    const numbers = text.split(/[\s,;]+/).filter(Boolean).map(Number), say = (what) => { get("found").textContent = what; };
+    const asked = text.replace(/^\s*(grid\s*)?index\b:?/i, ""), named = asked !== text, { shape, bounds } = first;
+    const numbers = asked.split(/[\s,;]+/).filter(Boolean).map(Number), say = (what) => { get("found").textContent = what; };
     if (!numbers.length || numbers.some(Number.isNaN)) return say(text.trim() ? "Give a cell number or descriptor values." : "");
-    if (numbers.length === 1 && Number.isInteger(numbers[0]) && (d > 1 || numbers[0] > first.bounds[0][1])) {
+    if (!named && numbers.length === 1 && Number.isInteger(numbers[0]) && (d > 1 || numbers[0] > first.bounds[0][1])) {
       if (numbers[0] < 0 || numbers[0] >= first.cells) return say(`Cells are 0 to ${first.cells - 1}.`);
       pick(numbers[0]);
       return say("Cell " + numbers[0]);
+    }
+    const fits = shape && numbers.length === d && numbers.every((n, k) => Number.isInteger(n) && n >= 0 && n < shape[k]);
+    if (named && !fits) return say(shape ? `A grid index is ${d} whole numbers below ${shape.join(", ")}.` : "This archive is no grid.");
+    if (fits && (named || numbers.some((n, k) => n < bounds[k][0] || n > bounds[k][1]))) { // no descriptor: the index that a panel shows
+      const cell = numbers.reduce((at, n, k) => at * shape[k] + n, 0);
+      pick(cell);
+      return say(`Cell ${cell}, grid index ${numbers.join(", ")}`);
     }
     if (numbers.length !== d) return say(`Give a cell number, or ${d} descriptor value${d > 1 ? "s" : ""}.`);
     const story = stories[active], place = (c) => story.elite(story.tenant(c)).descriptor;
@@ -211,7 +221,7 @@
   get("next").onclick = next;
   get("next").hidden = !runs.some((run) => Object.keys(run.episodes).length);
   get("search").placeholder = d > 1 ? "cell or " + (["x, y", "x, y, z"][d - 2] || "x, y, …") : "cell or value";
-  get("search").title = "A cell's number, or " + first.names.join(", ");
+  get("search").title = `A cell's number, ${first.shape && d > 1 ? "its grid index, " : ""}or ` + first.names.join(", ");
   get("search").onchange = (e) => search(e.target.value);
   get("in").onclick = () => fields[0].map.zoom(1.5);
   get("out").onclick = () => fields[0].map.zoom(1 / 1.5);

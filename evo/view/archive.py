@@ -1,11 +1,11 @@
 """Maps of an archive: where elites are and how fit. Plain numpy in, matplotlib or a PNG out.
 
-Axes: `c` cells, `d` descriptor.
+Axes: `c` cells, `d` descriptor, `n` elites.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 
 from evo.arrivals import Rows
 from evo.view.target import PICTURES, save, target
+from evo.view.ticks import color_bar, numbered
 from evo.view.voronoi import voronoi
 
 if TYPE_CHECKING:
@@ -84,8 +85,12 @@ def check_alike(data: ArchiveData, other: ArchiveData):
 
 def _said(data: ArchiveData) -> str:
     """What cells an archive has, in words."""
-    kind = "no grid" if data.shape is None else f"a grid of {' x '.join(map(str, data.shape))}"
-    return f"{kind} ({len(data.fitness):,} cells) over {', '.join(f'{a:g} to {b:g}' for a, b in data.bounds)}"
+    count = f"{len(data.fitness):,}"
+    if data.shape is not None:
+        kind = f"a grid of {' x '.join(map(str, data.shape))} ({count} cells)"
+    else:
+        kind = f"an unstructured archive of {count} elites" if data.centroids is None else f"a CVT of {count} cells"
+    return f"{kind} over {', '.join(f'{a:g} to {b:g}' for a, b in data.bounds)}"
 
 
 def occupied(data: ArchiveData) -> Bool[np.ndarray, "c"]:
@@ -121,15 +126,16 @@ def pair(reported: ArchiveData, corrected: ArchiveData, path: str | Path) -> Pat
     """
     both = [checked(reported), checked(corrected)]
     axes = (0, 1) if len(both[0].bounds) > 1 else (0,)
-    scale = np.array([limits(data) for data in both])
     figure, both_axes = sheet(1, 2, (11.0, 4.9))
     for ax, data, name in zip(both_axes, both, ("reported", "corrected"), strict=True):
         drawn = panel(ax, data, axes, bar=False)
         ax.set_title(f"{name}\n{summary(data)}", fontsize=9.5, color=INK)
         if len(axes) == 2:
-            drawn.set_clim(scale[:, 0].min(), scale[:, 1].max())
+            drawn.set_clim(*limits(*both))
     if len(axes) == 2:
-        figure.colorbar(drawn, ax=list(both_axes), label="fitness", fraction=0.03, pad=0.015)
+        color_bar(drawn, list(both_axes), elite_fitness(*both), fraction=0.03, pad=0.015)
+    if said := folding(both[0], [axes]):
+        figure.suptitle(said, fontsize=9.5, color=INK)
     save(figure, path := target(path, PICTURES))
     return path
 
@@ -143,10 +149,16 @@ def histogram(data: ArchiveData, path: str | Path | None = None, ax: Axes | None
         save(figure, target(path, PICTURES))
     if ax is None:
         return
+    from matplotlib.ticker import MaxNLocator
+
     fitness = np.sort(data.fitness[occupied(data)])
     ax.hist(fitness, bins=min(60, max(10, len(fitness) // 20)), color="#3b6ea5", edgecolor="white", linewidth=0.4)
-    share = ax.twinx()
-    share.step(fitness, 100 * np.arange(1, len(fitness) + 1) / len(fitness), color="#d55e00", lw=1.6, where="post")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    numbered(ax.xaxis, *ax.get_xlim())
+    share, (left, right) = ax.twinx(), ax.get_xlim()
+    steps = 100 * np.array([0, *range(len(fitness) + 1), len(fitness)]) / len(fitness)
+    share.step([left, fitness[0], *fitness, right], steps, color="#d55e00", lw=1.6, where="post")
+    ax.set_xlim(left, right)
     share.set(ylim=(0, 102), ylabel="elites up to this fitness (%)")
     share.spines[["top"]].set_visible(False)
     ax.spines[["top"]].set_visible(False)
@@ -184,7 +196,7 @@ def _save(data: ArchiveData, path: Path, pairs: list[tuple[int, ...]]):
         drawn = panel(ax, data, pair, bar=len(pairs) == 1 and len(pair) == 2)
     if len(pairs) > 1:
         drawn.set_clim(low, high)
-        figure.colorbar(drawn, ax=list(axes), label="fitness", fraction=0.03, pad=0.015)
+        color_bar(drawn, list(axes), elite_fitness(data), fraction=0.03, pad=0.015)
     figure.suptitle(_note(data, pairs), fontsize=10.5, color=INK)
     save(figure, path)
 
@@ -198,12 +210,17 @@ def sheet(rows: int, columns: int, size: tuple[float, float], dpi: int = 140) ->
 
 
 def _note(data: ArchiveData, pairs: list[tuple[int, ...]]) -> str:
+    return "\n".join(filter(None, [summary(data), folding(data, pairs)]))
+
+
+def folding(data: ArchiveData, pairs: Sequence[tuple[int, ...]]) -> str:
+    """What maps of these pairs do with the other descriptors, in words; "" where there are no others."""
     d = len(data.bounds)
     if d <= 2:
-        return summary(data)
-    which = "" if d <= MOST and len(pairs) > 1 else f" the first {2 if len(pairs) == 1 else MOST} of {d} descriptors,"
-    how = "best over the others" if data.shape is not None else "a dot an elite, the fittest on top"
-    return f"{summary(data)}\n{'each pair of descriptors:' if not which else 'pairs of' + which} {how}"
+        return ""
+    which = f"pairs of the first {MOST} of {d} descriptors" if d > MOST else "each pair of descriptors"
+    which = f"the first 2 of {d} descriptors" if len(pairs) == 1 else which
+    return f"{which}: {'best over the others' if data.shape is not None else 'a dot an elite, the fittest on top'}"
 
 
 def tiled(data: ArchiveData) -> bool:
@@ -211,10 +228,17 @@ def tiled(data: ArchiveData) -> bool:
     return data.shape is None and len(data.bounds) == 2 and data.centroids is not None
 
 
-def limits(data: ArchiveData) -> tuple[float, float]:
-    """The lowest and highest fitness of its elites, 1 apart where they are equal."""
-    fit = data.fitness[occupied(data)]
-    return float(fit.min()), float(fit.max() if np.ptp(fit) else fit.min() + 1)
+def elite_fitness(*archives: ArchiveData) -> Float[np.ndarray, "n"]:
+    """The fitness of all elites."""
+    return np.concatenate([data.fitness[occupied(data)] for data in archives])
+
+
+def limits(*archives: ArchiveData) -> tuple[float, float]:
+    """The lowest and highest fitness of their elites; where these are equal, as far below as above."""
+    fit = elite_fitness(*archives)
+    low, high = float(fit.min()), float(fit.max())
+    half = 0.0 if low < high else max(abs(high), 1) / 2
+    return low - half, high + half
 
 
 def panel(ax: Axes, data: ArchiveData, axes: tuple[int, ...], bar: bool):
@@ -231,7 +255,7 @@ def panel(ax: Axes, data: ArchiveData, axes: tuple[int, ...], bar: bool):
     for spine in ax.spines.values():
         spine.set_color("#c3ccd6")
     if bar:
-        ax.figure.colorbar(drawn, ax=ax, label="fitness", fraction=0.046, pad=0.02)
+        color_bar(drawn, ax, elite_fitness(data), fraction=0.046, pad=0.02)
     return drawn
 
 
@@ -264,24 +288,29 @@ def _cells(ax: Axes, data: ArchiveData, axes: tuple[int, ...]):
     return ax.scatter(place[:, 0], place[:, 1], c=data.fitness[order], s=max(9, 6000 / len(order) ** 0.9), lw=0)
 
 
+def edges(data: ArchiveData) -> tuple[Float[np.ndarray, "c"], Float[np.ndarray, "c"]]:
+    """Where each cell of one descriptor begins and ends."""
+    low, high = data.bounds[0]
+    if data.shape is not None:
+        cut = np.linspace(low, high, data.shape[0] + 1)
+        return cut[:-1], cut[1:]
+    order = np.argsort(places(data)[:, 0])
+    middle = places(data)[order, 0]
+    cut = np.concatenate([[low], (middle[1:] + middle[:-1]) / 2, [high]])
+    place = np.argsort(order)
+    return cut[:-1][place], cut[1:][place]
+
+
 def _profile(ax: Axes, data: ArchiveData):
     """One descriptor: fitness over it, a bar a cell."""
     from matplotlib import colormaps
 
-    taken, (low, high) = occupied(data), data.bounds[0]
-    if data.shape is not None:
-        edges = np.linspace(low, high, data.shape[0] + 1)
-        left, right = edges[:-1], edges[1:]
-    else:
-        order = np.argsort(places(data)[:, 0])
-        middle = places(data)[order, 0]
-        cut = np.concatenate([[low], (middle[1:] + middle[:-1]) / 2, [high]])
-        left, right = np.empty_like(middle), np.empty_like(middle)
-        left[order], right[order] = cut[:-1], cut[1:]
+    taken, (left, right) = occupied(data), edges(data)
     bottom, top = limits(data)
     base = 0.0 if bottom >= 0 else bottom - 0.05 * (top - bottom)
     fit = data.fitness[taken]
     shade = colormaps["viridis"]((fit - bottom) / (top - bottom))
     bars = ax.bar(left[taken], fit - base, (right - left)[taken], base, align="edge", color=shade)
-    ax.set(xlim=(low, high), ylabel="fitness")
+    ax.set(xlim=data.bounds[0], ylabel="fitness")
+    numbered(ax.yaxis, *ax.get_ylim())
     return bars

@@ -23,6 +23,13 @@ evo.number = (x) => {
   return x.toFixed(Number.isInteger(x) ? 0 : size >= 1000 ? 1 : size >= 10 ? 2 : 3);
 };
 
+evo.short = (v) => { // to four digits, thousands and more by their letter
+  if (v === null || v === undefined || !Number.isFinite(v)) return "–";
+  const size = Math.abs(v);
+  for (const [scale, letter, from] of [[1e9, "G"], [1e6, "M"], [1e3, "k", 1e4]]) if (size >= (from || scale)) return +(v / scale).toPrecision(4) + letter;
+  return String(+v.toPrecision(4));
+};
+
 // A colour of the page's theme by name, as style.html has it.
 evo.themed = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 evo.dark = matchMedia("(prefers-color-scheme: dark)");

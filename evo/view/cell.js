@@ -39,13 +39,14 @@
   const judged = (scores, mean, count, reported) => {
     const head = evo.element("h3", { textContent: "On fresh luck" }), note = (textContent) => evo.element("p", { className: "note", textContent });
     if (!Number.isFinite(mean)) return [head, note("No look at it was finite.")];
-    const all = [...scores, mean, reported], low = Math.min(...all), high = Math.max(...all), x = (v) => 14 + ((v - low) / (high - low || 1)) * 332;
+    const all = [...scores, mean, reported], low = Math.min(...all), high = Math.max(...all), x = (v) => (low < high ? 14 + ((v - low) / (high - low)) * 332 : 180);
     const said = `Judged ${count > 0 ? `${count} ${count === 1 ? "time " : "times "}` : ""}again: corrected ${evo.number(mean)} (|), reported ${evo.number(reported)} (▼).`;
     const sketch = svg("svg", { viewBox: "0 0 360 46", class: "sketch", role: "img", "aria-label": said });
     sketch.append(svg("line", { x1: 8, x2: 352, y1: 22, y2: 22, class: "rule" }));
     scores.forEach((v, i) => sketch.append(svg("circle", { cx: x(v), cy: 22 + ((i * 7) % 13) - 6, r: 3, class: "score" })));
     sketch.append(svg("path", { d: `M${x(mean)} 8V36`, class: "mean" }), svg("path", { d: `M${x(reported)} 4l-5 -1 5 9 5 -9z`, class: "reported" }));
-    for (const [v, anchor] of [[low, "start"], [high, "end"]]) sketch.append(svg("text", { x: x(v), y: 45, "text-anchor": anchor }, evo.number(v)));
+    const ends = low < high ? [[low, "start"], [high, "end"]] : [[low, "middle"]];
+    for (const [v, anchor] of ends) sketch.append(svg("text", { x: x(v), y: 45, "text-anchor": anchor }, evo.number(v)));
     return [head, sketch, note(said)];
   };
   const looks = ({ run, value }, { cell, fitness }) => { // of today's elite

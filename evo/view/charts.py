@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from evo.view import embed
-from evo.view.curves import COLORS, X_LABELS, Y_LABELS, Columns, seeds
+from evo.view.curves import COLORS, X_LABELS, Y_LABELS, Columns, counted, seeds
 from evo.view.statistics import SAID, Statistic
 
 LINES = {"fitness": ("mean", "best", "eval_mean")}  # what a panel draws of each group, where it isn't its own column
@@ -19,18 +19,25 @@ MOST = 1000  # points of a line
 
 def page(groups: Mapping[str, Sequence[Columns]], panels: Sequence[str], x: str, statistic: Statistic) -> str:
     """The page as text."""
-    ways = [way for way in X_LABELS if all(np.any(run.get(way, 0)) for runs in groups.values() for run in runs)]
+    members = [run for runs in groups.values() for run in runs]
+    ways = [x, *(way for way in X_LABELS if way != x and all(np.any(run.get(way, 0)) for run in members))]
     content: dict[str, Any] = {
         "title": " and ".join(groups),
-        "said": f"{SAID[statistic]} over seeds" if any(len(runs) > 1 for runs in groups.values()) else "",
+        "said": _said(groups, panels[0], x, statistic),
         "x": x,
-        "ways": [[way, X_LABELS[way]] for way in dict.fromkeys([x, *ways])],
+        "ways": [[way, X_LABELS.get(way, way.replace("_", " "))] for way in ways],
         "panels": [
             {"name": Y_LABELS.get(panel, panel.replace("_", " ")), "lines": _lines(groups, panel, ways, statistic)}
             for panel in panels
         ],
     }
     return embed.template("curves.html", "Learning curves: " + content["title"], content)
+
+
+def _said(groups: Mapping[str, Sequence[Columns]], panel: str, x: str, statistic: Statistic) -> str:
+    """What lines of several seeds are, and of how many."""
+    counts = [f"{label} of {counted(runs, x, panel)}" for label, runs in groups.items() if len(runs) > 1]
+    return f"{SAID[statistic]} over seeds: {', '.join(counts)}" if counts else ""
 
 
 def _lines(groups: Mapping[str, Sequence[Columns]], panel: str, ways: list[str], statistic: Statistic) -> list[Any]:

@@ -9,22 +9,17 @@
 
   if (data.panels.length === 4) get("panels").style.gridTemplateColumns = "repeat(auto-fit, minmax(min(100%, 480px), 1fr))"; // two by two
 
-  const short = (v) => {
-    if (v === null || v === undefined) return "–";
-    const size = Math.abs(v);
-    for (const [scale, letter] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) if (size >= scale) return +(v / (letter === "k" ? 1e3 : scale)).toPrecision(4) + letter;
-    return String(+v.toPrecision(4));
-  };
+  const whole = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((k) => k * 10 ** power)).flat(); // what ticks of counts are apart
   const lighter = (hue) => "#" + [1, 3, 5].map((i) => Math.round(parseInt(hue.slice(i, i + 2), 16) * 0.6 + 255 * 0.4).toString(16).padStart(2, "0")).join("");
   const table = (panel) => { // aligned columns, and what uPlot is to do with each
-    const tables = [], series = [{ label: data.ways.find(([way]) => way === x)[1], value: (_, v) => short(v) }], bands = [];
+    const tables = [], series = [{ label: data.ways.find(([way]) => way === x)[1], value: (_, v) => evo.short(v) }], bands = [];
     for (const line of panel.lines) {
       const points = line.data[x], hue = evo.dark.matches ? lighter(line.color) : line.color;
       if (!points) continue;
       const wide = points.length > 2 && line.band;
       tables.push(wide ? points : points.slice(0, 2));
       const at = series.length, thin = { stroke: "transparent", width: 0, points: { show: false }, label: "", value: () => "" };
-      series.push({ label: line.label, stroke: hue, width: line.dash ? 1.3 : 2, dash: line.dash || undefined, points: { show: points[0].length < 3 }, spanGaps: true, value: (_, v) => short(v) });
+      series.push({ label: line.label, stroke: hue, width: line.dash ? 1.3 : 2, dash: line.dash || undefined, points: { show: points[0].length < 3 }, spanGaps: true, value: (_, v) => evo.short(v) });
       if (wide) {
         series.push({ ...thin, spanGaps: true, band: true }, { ...thin, spanGaps: true, band: true });
         bands.push({ series: [at + 2, at + 1], fill: hue + "2e" });
@@ -40,11 +35,11 @@
     charts = data.panels.map((panel, i) => {
       const host = hosts[i], { columns, series, bands } = table(panel);
       if (!columns) { host.append(evo.element("p", { className: "note", textContent: "Nothing to draw." })); return { destroy() {}, setSize() {} }; }
-      const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui, sans-serif", values: (_, all) => all.map(short) };
+      const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui, sans-serif", values: (_, all) => all.map(evo.short) };
       const chart = new uPlot({
         legend: { markers: { dash: (_, i) => (series[i].dash ? "dashed" : "solid") } },
-        width: host.clientWidth - 24, height: 300, series, bands, scales: { x: { time: false } }, cursor: { sync: { key: sync.key } },
-        axes: [{ ...axis }, { ...axis, size: 62 }],
+        width: host.clientWidth - 24, height: 300, series, bands, scales: { x: { time: false, range: (_, a, b) => (a === b ? [a - 0.5, b + 0.5] : [a, b]) } }, cursor: { sync: { key: sync.key } },
+        axes: [{ ...axis, incrs: x === "seconds" ? undefined : whole }, { ...axis, size: 62 }],
       }, columns, host);
       series.forEach((one, i) => { if (one.band) chart.root.querySelectorAll(".u-series")[i].hidden = true; });
       return chart;

@@ -115,25 +115,50 @@ def grouped(runs: Sequence[tuple[str, Columns]]) -> dict[str, list[Columns]]:
 def seeds(
     runs: Sequence[Columns], x: str, y: str, statistic: Statistic = "median"
 ) -> tuple[Float[np.ndarray, "g"], Float[np.ndarray, "3 g"]]:
-    """Low, middle and high of a column over runs, where all of them have values: on the first run's x.
+    """Low, middle and high of a column over the runs that reach there, from where the first begins to where the last
+    ends, at every x that one of them has.
 
     The quartiles (25 %, 50 %, 75 %); with "iqm" the interquartile mean between the ends of its interval. Along seconds,
     which runs spend as the machine has them, seeds meet at the same generation, drawn at their median time.
     """
     if x == "seconds" and len(runs) > 1:
         at, found = seeds(runs, "generation", y, statistic)
-        times = [np.interp(at, *line) for line in (_line(run, "generation", x) for run in runs) if len(line[0])]
-        return (np.median(times, 0) if times else at), found
-    lines = [_line(columns, x, y) for columns in runs]
-    lines = [line for line in lines if len(line[0])]
-    if not lines:
-        return np.zeros(0), np.zeros((3, 0))
-    low, high = max(line[0][0] for line in lines), min(line[0][-1] for line in lines)
-    at = lines[0][0][(lines[0][0] >= low) & (lines[0][0] <= high)]
-    if statistic == "iqm" and len(lines) > 1:
+        lines = _lines(runs, "generation", x)
+        return (np.median([_paced(at, *line) for line in lines], 0) if lines else at), found
+    lines = _lines(runs, x, y)
+    if len(lines) < 2:
+        at, up = lines[0] if lines else np.zeros((2, 0))
+        return at, np.stack([up] * 3)
+    at = np.unique(np.concatenate([line[0] for line in lines]))
+    if statistic == "iqm":
         at = at[np.unique(np.linspace(0, len(at) - 1, min(len(at), POINTS)).astype(int))]
-        return at, interval(np.array([np.interp(at, *line) for line in lines]))
-    return at, np.quantile([np.interp(at, *line) for line in lines], [0.25, 0.5, 0.75], axis=0)
+    values = np.array([np.interp(at, *line, left=np.nan, right=np.nan) for line in lines])
+    reached, found = np.isfinite(values), np.zeros((3, len(at)))
+    for some in np.unique(reached, axis=1).T:  # stretches that the same seeds reach
+        here = (reached == some[:, None]).all(0)
+        found[:, here] = _middle(values[some][:, here], statistic)
+    return at, found
+
+
+def counted(runs: Sequence[Columns], x: str, y: str) -> str:
+    """Of how many runs a curve is: "4", or "2 to 4" where some end before others."""
+    ends = _lines(runs, "generation" if x == "seconds" else x, "mean" if y == "fitness" else y)
+    at = np.concatenate([line[0] for line in ends]) if ends else np.zeros(0)
+    reached = sum(((at >= line[0][0]) & (at <= line[0][-1]) for line in ends), np.zeros(len(at), int))
+    least, most = min(reached, default=0), max(reached, default=0)
+    return f"{least} to {most}" if least < most else str(most)
+
+
+def _middle(values: Float[np.ndarray, "n g"], statistic: Statistic) -> Float[np.ndarray, "3 g"]:
+    if statistic == "iqm" and len(values) > 1:
+        return interval(values)
+    return np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+
+
+def _paced(at: np.ndarray, generation: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """When a run was at these generations; after its end, when it would have been at its pace."""
+    pace = (seconds[-1] - seconds[0]) / max(generation[-1] - generation[0], 1)
+    return np.interp(at, generation, seconds) + pace * np.maximum(at - generation[-1], 0)
 
 
 def _panels(runs: Sequence[tuple[str, Columns]]) -> list[str]:
@@ -148,6 +173,12 @@ def _find(label: str, columns: Columns, name: str):
             + (f"; the nearest is {near[0]!r}." if near else ".")
             + f" It has: {', '.join(sorted(columns)) or 'none'}."
         )
+
+
+def _lines(runs: Sequence[Columns], x: str, y: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The runs' lines, of those that have a finite point."""
+    lines = [_line(columns, x, y) for columns in runs]
+    return [line for line in lines if len(line[0])]
 
 
 def _line(columns: Columns, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +202,9 @@ def _figure(runs: Sequence[tuple[str, Columns]], panels: list[str], x: str, stat
         _drawn(axes, groups, x, panel, statistic)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    _legend(figure, groups, "fitness" in panels, statistic)
+    _legend(
+        figure, groups, "fitness" in panels, statistic, [counted(members, x, panels[0]) for members in groups.values()]
+    )
     return figure
 
 
@@ -189,7 +222,7 @@ def _fitness(axes: Axes, members: list[Columns], x: str, color: str, alone: bool
     """Best, mean and what the solution scored; alone in the picture, each has its own colour."""
     best, score = (COLORS[1], COLORS[2]) if alone else (color, color)
     at, mean = seeds(members, x, "mean", statistic)
-    axes.plot(at, mean[1], color=color, lw=1.8, zorder=3)
+    axes.plot(at, mean[1], color=color, lw=1.8, zorder=3, **dot(at))
     if len(members) > 1:
         axes.fill_between(at, mean[0], mean[2], color=color, alpha=0.2, lw=0)
     elif "std" in members[0]:
@@ -197,11 +230,16 @@ def _fitness(axes: Axes, members: list[Columns], x: str, color: str, alone: bool
         spread = np.interp(at, std[0], std[1][1]) if len(std[0]) else 0 * at
         axes.fill_between(at, mean[1] - spread, mean[1] + spread, color=color, alpha=0.16, lw=0)
     top = seeds(members, x, "best", statistic)
-    axes.plot(top[0], top[1][1], color=best, lw=1.2, ls=(0, (4, 1.5)), zorder=2)
+    axes.plot(top[0], top[1][1], color=best, lw=1.2, ls=(0, (4, 1.5)), zorder=2, **dot(top[0]))
     fresh = seeds(members, x, "eval_mean", statistic)
     if len(fresh[0]):
         axes.plot(fresh[0], fresh[1][1], color=score, lw=1.0, marker="o", ms=4, mec="white", mew=0.6, zorder=4)
     _references(axes, members[0])
+
+
+def dot(at: np.ndarray) -> dict[str, Any]:
+    """How a line of one point is seen."""
+    return {"marker": "o", "ms": 5} if len(at) == 1 else {}
 
 
 def _references(axes: Axes, columns: Columns):
@@ -217,37 +255,40 @@ def _references(axes: Axes, columns: Columns):
 def _column(axes: Axes, members: list[Columns], x: str, name: str, color: str, statistic: Statistic):
     at, quartiles = seeds(members, x, name, statistic)
     scale = 100.0 if name == "coverage" else 1.0
-    axes.plot(at, scale * quartiles[1], color=color, lw=1.8)
+    axes.plot(at, scale * quartiles[1], color=color, lw=1.8, **dot(at))
     if len(members) > 1:
         axes.fill_between(at, scale * quartiles[0], scale * quartiles[2], color=color, alpha=0.2, lw=0)
     if any(CORRECTED + name in columns for columns in members):
         at, quartiles = seeds(members, x, CORRECTED + name)
-        axes.plot(at, scale * quartiles[1], color=color, lw=1.4, ls=(0, (1, 1.2)))
+        axes.plot(at, scale * quartiles[1], color=color, lw=1.4, ls=(0, (1, 1.2)), **dot(at))
 
 
 def _dress(axes: Axes, x: str, panel: str):
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
+    from evo.view.ticks import numbered
+
     axes.set_xlabel(X_LABELS.get(x, x.replace("_", " ")))
     axes.set_ylabel(Y_LABELS.get(panel, panel.replace("_", " ")))
     axes.margins(x=0.01)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=x != "seconds"))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=x != "seconds", min_n_ticks=1))
     if x in ("evaluations", "steps"):
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if panel == "coverage":
         axes.set_ylim(0, None)
-    if max(map(abs, axes.get_ylim())) >= 1e5:
-        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    numbered(axes.yaxis, *axes.get_ylim())
 
 
-def _legend(figure: Figure, groups: dict[str, list[Columns]], fitness: bool, statistic: Statistic):
-    """Under the panels, outside them: what a colour is, and what a line style is."""
+def _legend(
+    figure: Figure, groups: dict[str, list[Columns]], fitness: bool, statistic: Statistic, counts: Sequence[str]
+):
+    """Under the panels, outside them: what a colour is, and what a line style is; `counts`: of how many seeds."""
     from matplotlib.lines import Line2D
 
     several, ink = len(groups) > 1, "#5b6775"
     handles = []
-    for i, (label, members) in enumerate(groups.items()):
-        text = label if len(members) == 1 else f"{label} ({SAID[statistic]} of {len(members)})"
+    for i, ((label, members), count) in enumerate(zip(groups.items(), counts, strict=True)):
+        text = label if len(members) == 1 else f"{label} ({SAID[statistic]} of {count} seeds)"
         if several or not fitness or len(members) > 1:
             handles.append((Line2D([], [], color=COLORS[i % len(COLORS)], lw=2.5), text))
     if fitness:

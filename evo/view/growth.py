@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from evo.files import whole
-from evo.view.archive import INK, ArchiveData, checked, folded, limits, occupied, panel, sheet, summary, tiled
+from evo.view.archive import INK, ArchiveData, checked, folded, folding, limits, occupied, panel, sheet, summary, tiled
 from evo.view.past import tenants
 from evo.view.target import target
 
@@ -57,7 +57,8 @@ def _pictures(data: ArchiveData, moments: list[int]):
         then = at(data, generation)
         _update(drawn, data, then, shown)
         ax.set_title(f"generation {generation}", fontsize=10, color=INK)
-        figure.suptitle(summary(then), fontsize=10, color=INK)
+        said = filter(None, [summary(then), folding(data, [shown])])
+        figure.suptitle("\n".join(said), fontsize=10, color=INK)
         canvas.draw()
         yield Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 

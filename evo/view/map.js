@@ -17,6 +17,15 @@
     return `rgb(${mid.map((m, k) => Math.round(m + (end[k] - m) * f)).join(",")})`;
   };
 
+  evo.alone = ["#8d949c", "#a678c8"]; // cells of the first archive alone, of the second: no colours of a difference
+
+  // How much wider than tall a map of two descriptors is, where it is to scale: they span about the same, or name one unit, "x (m)".
+  evo.aspect = ({ names, bounds }, [a, b]) => {
+    if (b === undefined) return null;
+    const [across, up] = [a, b].map((k) => bounds[k][1] - bounds[k][0]), [one, other] = [a, b].map((k) => /\([^()]+\)$/.exec(names[k])?.[0]);
+    return Math.max(across / up, up / across) <= (one && one === other ? 4 : 1.1) ? across / up : null;
+  };
+
   const ticks = (low, high, most) => {
     const rough = (high - low) / most, power = 10 ** Math.floor(Math.log10(rough));
     const step = power * [1, 2, 5, 10].find((x) => x * power >= rough), found = [];
@@ -72,7 +81,13 @@
     const below = document.createElement("canvas"), behind = below.getContext("2d");
     let near = () => null, stale = true, size = [0, 0], request = 0, fitness = null, paint = null, chosen = -1, hovered = -1, kept = -1, colors = null, floor = 0, ceiling = 1;
 
-    const plot = () => [LEFT, TOP, size[0] - LEFT - RIGHT, size[1] - TOP - BOTTOM];
+    let box = [LEFT, TOP, 0, 0];
+    const plot = () => box; // left, top, width, height
+    const frame = () => {
+      const wide = size[0] - LEFT - RIGHT, tall = size[1] - TOP - BOTTOM, ratio = evo.aspect(data, axes);
+      const [w, h] = ratio ? [Math.min(wide, tall * ratio), Math.min(tall, wide / ratio)] : [wide, tall];
+      box = [LEFT + (wide - w) / 2, TOP, w, h];
+    };
     const screen = (x, y) => { const [l, t, w, h] = plot(); return [l + (x - view.x) * view.zoom * w, t + h - (y - view.y) * view.zoom * h]; };
     const place = (px, py) => { const [l, t, w, h] = plot(); return [(px - l) / w / view.zoom + view.x, (t + h - py) / h / view.zoom + view.y]; };
     const rise = (f) => (f - floor) / (ceiling - floor);
@@ -144,9 +159,9 @@
       for (const y of ys) { const [, py] = screen(0, (y - ya) / (yb - ya)); pen.fillText(y.toFixed(yd), l - 7, py); pen.fillRect(l - 4, py, 4, 1); }
       pen.fillStyle = colors.ink;
       pen.textAlign = "center"; pen.textBaseline = "alphabetic";
-      pen.fillText(data.names[axes[0]], l + w / 2, size[1] - 6, w);
+      pen.fillText(data.names[axes[0]], l + w / 2, t + h + BOTTOM - 6, w);
       pen.save();
-      pen.translate(13, t + h / 2);
+      pen.translate(l - LEFT + 13, t + h / 2);
       pen.rotate(-Math.PI / 2);
       pen.fillText(profile ? "fitness" : data.names[axes[1]], 0, 0, h);
       pen.restore();
@@ -208,6 +223,7 @@
       const scale = devicePixelRatio || 1;
       size = [canvas.clientWidth, canvas.clientHeight];
       if (!size[0] || !size[1] || !paint || !fitness) return;
+      frame();
       const whole = size.map((x) => Math.round(x * scale));
       if (canvas.width !== whole[0] || canvas.height !== whole[1]) {
         for (const sheet of [canvas, below]) [sheet.width, sheet.height] = whole;

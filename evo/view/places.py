@@ -5,6 +5,7 @@ Axes: `g` generations, `n` members, `d` descriptors, `w` walls.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -88,8 +89,17 @@ def _panel(axes: Axes, members: list[np.ndarray], map: Map):
         text.set(ha="center", va="top", zorder=5)
     pad = 0.02 * (high - low)
     axes.set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
-    axes.set(xlabel=map.names[0], ylabel=map.names[1], aspect="equal" if map.walls is not None else "auto")
+    scaled = map.walls is not None or alike(map)
+    axes.set(xlabel=map.names[0], ylabel=map.names[1], aspect="equal" if scaled else "auto")
     return dots
+
+
+def alike(map: Map) -> bool:
+    """Whether both descriptors are drawn to one scale: they span about the same, or name the same unit, "x (m)"."""
+    across, up = np.ptp(np.asarray(map.bounds[:2], float), axis=1)
+    first, second = (re.search(r"\([^()]+\)$", name) for name in map.names[:2])
+    same = bool(first and second and first[0] == second[0])
+    return max(across / up, up / across) <= (4 if same else 1.1)
 
 
 def _runs(count: int) -> str:

@@ -41,20 +41,30 @@ def table(groups: Mapping[str, Sequence[Mapping[str, np.ndarray]]], statistic: S
     count = [name for name in ("evaluations", "steps", "seconds") if any(_ends(r, name).any() for r in groups.values())]
     lines = [["run", "seeds", *count, *names]]
     for label, runs in groups.items():
-        spent = [f"{np.median(_ends(runs, name)):,.0f}" if _ends(runs, name).size else "" for name in count]
+        spent = [_spent(_ends(runs, name), name) for name in count]
         shown = label.replace("|", r"\|")
         lines.append([shown, str(len(runs)), *spent, *(_said(_ends(runs, name), statistic) for name in names)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * (w - 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)]
     rows = [lines[0], rule, *lines[1:]]
     text = "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows)
-    return f"{text}\n\nWhat runs ended with: {SAID[statistic]} over seeds.\n"
+    uneven = any(np.ptp(_ends(runs, "evaluations")) for runs in groups.values() if _ends(runs, "evaluations").size)
+    note = " Seeds that ended after different evaluations stand in one row." if uneven else ""
+    return f"{text}\n\nWhat runs ended with: {SAID[statistic]} over seeds.{note}\n"
 
 
 def _ends(runs: Sequence[Mapping[str, np.ndarray]], name: str) -> Float[np.ndarray, "n"]:
     """The last finite value of a column in every run that has one."""
     finite = [np.asarray(run[name], float)[np.isfinite(run[name])] for run in runs if name in run]
     return np.array([x[-1] for x in finite if x.size]) + 0.0  # no -0
+
+
+def _spent(ends: Float[np.ndarray, "n"], name: str) -> str:
+    """What seeds cost: from the least to the most, of seconds (which differ always) the median."""
+    if not ends.size:
+        return ""
+    low, high = (np.median(ends),) * 2 if name == "seconds" else (ends.min(), ends.max())
+    return f"{low:,.0f} to {high:,.0f}" if low < high else f"{high:,.0f}"
 
 
 def _said(ends: Float[np.ndarray, "n"], statistic: Statistic) -> str:

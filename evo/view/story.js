@@ -12,6 +12,8 @@
   };
   const joined = (a, b) => { const both = new a.constructor(a.length + b.length); both.set(a); both.set(b, a.length); return both; };
 
+  evo.visits = "visits (whole run)"; // they are known of the end alone, and are the cell's, whoever lives there
+
   evo.story = (run) => {
     const d = run.names.length, { fathers, depth } = run.past;
     let rows = decode(run.past, depth), columns = [], tenants = null, places = null, time = 0, generations = 1;
@@ -80,13 +82,13 @@
       ...(story.known ? [{ name: "generation", of: (c) => (tenants[c] < 0 ? NaN : rows.generation[tenants[c]]) }] : []),
       ...(several ? [{ name: "emitter", labels: run.emitters, of: (c) => (tenants[c] < 0 ? NaN : rows.emitter[tenants[c]]) }] : []),
       ...columns.map((c) => ({
-        name: c.name, labels: c.labels, of: (cell) => (c.name === "visits" || tenants[cell] === story.end[cell] ? c.values[cell] : NaN),
+        name: c.name, labels: c.labels, of: (cell) => (tenants[cell] >= 0 && (c.name === "visits" || tenants[cell] === story.end[cell]) ? c.values[cell] : NaN),
       })),
     ];
     story.says = (row) => {
       const cell = rows.cell[row], told = columns.filter((c) => c.name === "visits" || story.final(row));
       return [...(made ? [["emitter", run.emitters[rows.emitter[row]] ?? "–"]] : []),
-        ...told.map((c) => [c.name, c.labels ? c.labels[c.values[cell]] : evo.number(c.values[cell])])];
+        ...told.map((c) => [c.name === "visits" ? evo.visits : c.name, c.labels ? c.labels[c.values[cell]] : evo.number(c.values[cell])])];
     };
     story.value = (name, cell) => columns.find((c) => c.name === name)?.values[cell] ?? NaN;
 
