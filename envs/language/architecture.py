@@ -29,9 +29,9 @@ NUMBERS = (
 
 def architecture(config: Config) -> Decoder | RWKV7:
     """The model of a config.json. Raises on a family, or a setting of one, that isn't known here."""
-    family = config.get("model_type")
-    if str(family) not in FAMILIES:
-        raise ValueError(f"config.json: unknown architecture, model_type {family!r}; {nearest(str(family), FAMILIES)}")
+    family = str(config.get("model_type"))
+    if family not in FAMILIES:
+        raise ValueError(f"config.json: unknown architecture, model_type {family!r}; {nearest(family, FAMILIES)}")
     config = {name: value for name, value in config.items() if value is not None}
     for name in NUMBERS:
         if type(config.get(name, 1)) is not int or config.get(name, 1) < 1:

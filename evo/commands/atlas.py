@@ -87,7 +87,7 @@ def pictures(shown: list[Exhibit], out: Path) -> list[Path]:
 
     data, picture = shown[0].data, out / "archive.png"
     if len(shown) == 2:
-        difference_map(data, shown[1].data, out / "difference.png")
+        difference_map(data, shown[1].data, out / "difference.png", names=(shown[0].title, shown[1].title))
         return [out / "difference.png"]
     archive_map(data, picture)
     histogram(data, out / "archive-fitness.png")
