@@ -13,7 +13,7 @@ from PIL import Image
 from samples import archive, columns, tessellation, with_past
 
 from evo.view import ArchiveData, archive_map, difference_map, growth, histogram, parallel
-from evo.view.archive import folded
+from evo.view.archive import folded, summary
 from evo.view.curves import curve, curves, seeds
 from evo.view.statistics import interval, table
 from evo.view.voronoi import voronoi
@@ -127,6 +127,11 @@ def test_an_empty_archive_raises(tmp_path):
 def test_archives_of_other_cells_do_not_compare(tmp_path):
     with pytest.raises(ValueError, match="same cells"):
         difference_map(archive(), archive((10, 12)), tmp_path / "a.png")
+
+
+def test_what_a_map_says_golden():
+    data = archive((2, 2))._replace(fitness=np.array([1.0, -np.inf, 3, np.nan]), offset=-1.0)
+    assert summary(data) == "coverage 50.0 % (2 of 4)  ·  QD score 6  ·  best 3"  # 1 + 1 and 3 + 1
 
 
 def test_folding_is_the_best_over_the_other_axes_golden():
