@@ -70,7 +70,7 @@ class Book:
         if self.there:
             self._same(config)
             return self._resume(moment, engine)
-        if any((self.folder.path / name).exists() for name in ("fitness", "metrics.jsonl")):
+        if any((self.folder.path / name).exists() for name in ("fitness", "metrics.jsonl", "lost.jsonl")):
             self.folder.cut(0)  # of a run that was killed before its first checkpoint
         self.folder.begin(config, engine.strategy.noise, params)
         self.checkpoint(0, moment, force=True)

@@ -143,8 +143,8 @@ class Folder:
     def cut(self, generations: int):
         """Forget everything from generation `generations` on."""
         for name in ("metrics.jsonl", "lost.jsonl"):
-            rows = [row for row in self.rows(name) if row["generation"] < generations]
-            if rows or name == "metrics.jsonl":
+            if (self.path / name).exists():
+                rows = [row for row in self.rows(name) if row["generation"] < generations]
                 write(self.path / name, "".join(json.dumps(row) + "\n" for row in rows))
         self.records.cut(generations)
         self.arrivals.cut(generations)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 import evo
 from evo.archive import Grid
-from evo.arrivals import Arrivals, kind
+from evo.arrivals import Arrivals, Moves, kind
 from evo.cvt import CVT
 from evo.deep import Deep
 from evo.envs.arm import Arm
@@ -20,6 +22,7 @@ from evo.strategies.qd import QD
 from evo.task import Evaluation
 from evo.unstructured import Unstructured
 from evo.view import gathered
+from evo.view.gather import Again, judged_again
 from evo.view.page import Exhibit, content
 from evo.view.past import kept, members, parents, tenants
 
@@ -120,6 +123,27 @@ def test_fused_generations_leave_the_same_file(cells, tmp_path):
     cell, generation = one["cell"].astype(int), one["generation"] // 5
     assert len(np.unique(cell * 99 + generation)) < len(one)  # some came and went within a block
     assert (tmp_path / "one/arrivals.bin").read_bytes() == (tmp_path / "fused/arrivals.bin").read_bytes()
+
+
+def test_cut_it_keeps_what_came_before_golden(tmp_path):
+    arrivals = Arrivals(tmp_path)
+    for generation, cells in enumerate([[0, 1], [2], [1, -1], [0, 3], [5]]):
+        known = jnp.array(cells)
+        arrivals.append(
+            generation, Moves(known, known, jnp.zeros(len(cells)), known[:, None], jnp.zeros((len(cells), 2)))
+        )
+    arrivals.cut(3)
+    rows = arrivals.read()
+    assert_array_equal(rows["generation"], [0, 0, 1, 2])
+    assert_array_equal(rows["cell"], [0, 1, 2, 1])
+
+
+def test_an_elite_that_moved_out_leaves_its_looks_golden(tmp_path):
+    again = Again(np.array([1.0, 2, 3]), np.array([0.5, 0.75, 9]), np.array([4, 5, 0]))
+    told = judged_again(SimpleNamespace(path=tmp_path), np.array([1.0, 2.5, 3], np.float32), again)
+    assert_array_equal(told["corrected"], [0.5, np.nan, np.nan])
+    assert_array_equal(told["luck"], [0.5, np.nan, np.nan])
+    assert_array_equal(told["looks"], [4, 0, 0])
 
 
 def rows_of(*told):

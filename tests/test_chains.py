@@ -7,6 +7,7 @@ from safetensors.numpy import load_file
 import evo
 from evo.cli import main
 from evo.encoding import decode
+from evo.envs.maze import WALLS
 
 CONFIG = """
 task: {kind: maze, steps: 5, policy: {kind: mlp, hidden: [2]}}
@@ -54,8 +55,10 @@ def test_an_individual_goes_out_as_its_chain_and_comes_back(found, tmp_path, cap
 def test_the_map_of_all_final_positions(found, tmp_path, capsys):
     assert main(["plot", str(found), "--descriptors", "--out", str(tmp_path / "map.svg")]) == 0
     drawn = (tmp_path / "map.svg").read_text()
-    assert "goal" in drawn or drawn.count("<g id=") > 20
-    assert (tmp_path / "map.svg").stat().st_size > 5000
+    for word in ("x", "y", "start", "goal", "1 run, 40 members"):  # letters are shapes: it stands beside them
+        assert f"<!-- {word} -->" in drawn
+    walls = drawn.split('id="LineCollection_1"')[1].split("</g>")[0]
+    assert walls.count("<path") == len(WALLS)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Files: whole or not at all, and a full disk is an error that names the path (/dev/full is one)."""
 
 import errno
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,6 +68,41 @@ def test_a_checkpoint_for_which_there_is_no_room_is_not_begun(tmp_path, monkeypa
     checkpoints.finish()
     assert checkpoints.generations() == [0]
     checkpoints.close()
+
+
+def test_a_checkpoint_whose_digest_differs_is_damaged(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(0, NUMBERS)
+    checkpoints.finish()
+    np.testing.assert_array_equal(checkpoints.load(0)["w"], NUMBERS["w"])
+    [file] = [file for file in (tmp_path / "0" / "check").rglob("*") if b'"digest"' in file.read_bytes()]
+    digest = json.loads(file.read_text())["digest"]
+    file.write_text(json.dumps({"digest": digest[::-1]}))
+    with pytest.raises(ValueError, match="0 is damaged: its digest differs"):
+        checkpoints.load(0)
+    checkpoints.close()
+
+
+def test_what_was_there_stays_until_the_new_is_whole(tmp_path, monkeypatch):
+    def killed(self, target):
+        raise KeyboardInterrupt
+
+    files.write(tmp_path / "out", "old")
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        files.write(tmp_path / "out", "new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("out", "old")]
+
+
+def test_cut_forgets_who_was_lost_then_too_golden(tmp_path):
+    folder = Folder(tmp_path)
+    for generation in range(3):
+        folder.log({"generation": generation})
+        folder.log({"generation": generation, "member": 4}, "lost.jsonl")
+    for left in (2, 0):
+        folder.cut(left)
+        assert [row["generation"] for row in folder.rows()] == list(range(left))
+        assert [row["generation"] for row in folder.rows("lost.jsonl")] == list(range(left))
 
 
 def test_errors_that_name_a_file_keep_it(tmp_path):

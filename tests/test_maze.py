@@ -65,10 +65,28 @@ def test_the_robot_drives_turns_and_stops_at_walls():
     assert found.descriptor[2, 1] != 184
 
 
-def test_at_the_goal_it_stays():
-    near = jnp.array([maze.GOAL[0] + 4, maze.GOAL[1]])
-    after, _ = TASK.step(drives((0, 9)), (Robot(near, jnp.float32(0), jnp.float32(0), jnp.float32(0)), ()))
-    assert_array_equal(after.place, near)
+@pytest.mark.parametrize(
+    ("bias", "steps", "heading", "speed", "turn"),
+    [
+        ((9, 0), 1, 0.5, 0, 0.5),
+        ((0, 9), 1, 0, 0.5, 0),
+        ((9, 9), 3, 0.5 + 1 + 1.5, 1.5, 1.5),
+        ((-9, -9), 7, -0.5 - 1 - 1.5 - 2 - 2.5 - 3 - 3, -3, -3),  # to the right, and backwards
+    ],
+)
+def test_turn_and_speed_golden(bias, steps, heading, speed, turn):
+    """Degrees. An output of 9 is full power."""
+    params = drives(bias)
+    robot = jax.lax.fori_loop(0, steps, lambda _, now: TASK.step(params, now), TASK.born(params))[0]
+    assert_allclose([np.rad2deg(robot.heading), robot.speed, robot.turn], [heading, speed, turn], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("off", "moved"), [(4.9, 0), (5.3, -3)])
+def test_at_the_goal_it_stays(off, moved):
+    """It looks at the goal and drives: who isn't there yet gets there."""
+    near = jnp.array([maze.GOAL[0] + off, maze.GOAL[1]])
+    after, _ = TASK.step(drives((0, 9)), (Robot(near, jnp.float32(np.pi), jnp.float32(2.5), jnp.float32(0)), ()))
+    assert_allclose(after.place - near, [moved, 0], atol=1e-5)
 
 
 def test_the_film_ends_where_the_evaluation_does():

@@ -14,7 +14,7 @@ from PIL import Image
 from samples import archive, columns, tessellation, with_past
 
 from evo.view import ArchiveData, archive_map, difference_map, growth, histogram, parallel
-from evo.view.archive import check_alike, checked, folded, limits, pair
+from evo.view.archive import check_alike, checked, folded, limits, pair, summary
 from evo.view.compared import ALONE, DIFFERENCE
 from evo.view.curves import counted, curve, curves, seeds
 from evo.view.places import Map, alike
@@ -228,6 +228,11 @@ def test_places_are_drawn_to_scale_where_both_descriptors_are_alike():
         (("final x (m)", "final y (m)"), ((0, 1), (0, 20)), False),
     ]:
         assert alike(Map(names, bounds)) == wanted
+
+
+def test_what_a_map_says_golden():
+    data = archive((2, 2))._replace(fitness=np.array([1.0, -np.inf, 3, np.nan]), offset=-1.0)
+    assert summary(data) == "coverage 50.0 % (2 of 4)  ·  QD score 6  ·  best 3"  # 1 + 1 and 3 + 1
 
 
 def test_folding_is_the_best_over_the_other_axes_golden():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -17,6 +18,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import evo
 from evo.archive import Grid
+from evo.checkpoint import Checkpoints
+from evo.folder import Folder
+from evo.run import fresh, prepare, summary
+from evo.runtime import Runtime
 from evo.strategies.emitters.iso_line import IsoLine
 from evo.strategies.es import ES
 from evo.strategies.qd import QD
@@ -58,20 +63,32 @@ def test_stopped_and_resumed_ends_the_same(whole, tmp_path):
     )  # fmt: skip
     assert first.stopped
     assert len(first.metrics["mean"]) == 7
+    *lines, last = (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()
+    late = json.dumps(json.loads(last) | {"seconds": 1000.0})  # and torn in the line after it
+    (tmp_path / "r" / "metrics.jsonl").write_text("\n".join([*lines, late, '{"gen']))
     rest = evo.run(task, PARAMS, STRATEGY, generations=12, seed=3, out=tmp_path / "r", checkpoint_every=5)
     same(rest.solution, whole[0].solution)
     assert_array_equal(rest.metrics["mean"], whole[0].metrics["mean"])
+    assert (np.diff(rest.metrics["seconds"]) >= 0).all()
 
 
-def test_a_torn_checkpoint_is_passed_over(whole, tmp_path):
-    out = tmp_path / "r"
-    evo.run(task, PARAMS, STRATEGY, generations=11, seed=3, out=out, checkpoint_every=5)
-    for file in (out / "checkpoints" / "11").rglob("*"):
-        if file.is_file() and file.stat().st_size > 50 and "d/" in str(file):
-            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    rest = evo.run(task, PARAMS, STRATEGY, generations=12, seed=3, out=out, checkpoint_every=5)
+def test_a_torn_checkpoint_is_passed_over(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoints, "busy", Checkpoints.finish)  # each is waited for, none left out
+    out, seen = tmp_path / "r", []
+    evo.run(task, PARAMS, STRATEGY, generations=11, seed=3, out=out, checkpoint_every=3)
+    files = [file for file in (out / "checkpoints" / "11").rglob("d/*") if file.stat().st_size > 50]
+    assert files
+    for file in files:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    rest = evo.run(
+        task, PARAMS, STRATEGY, generations=12, seed=3, out=out, checkpoint_every=3, on_generation=seen.append
+    )
     same(rest.solution, whole[0].solution)
     assert len(rest.metrics["mean"]) == 12
+    assert [row["generation"] for row in seen] == [9, 10, 11]
+    with closing(Checkpoints(out / "checkpoints")) as checkpoints:
+        assert checkpoints.generations() == [0, 6, 9, 12]  # the torn one is gone
+        assert [checkpoints.latest(g)[0] for g in (5, 6, 8, 11, None)] == [0, 6, 6, 9, 12]
 
 
 @pytest.mark.parametrize("layout", [{"chunk": 3}, {"devices": 2}], ids=str)
@@ -106,10 +123,10 @@ def test_a_second_generation_compiles_nothing(caplog):
     with jax.log_compiles():
         evo.run(task, PARAMS, STRATEGY, generations=6, on_generation=lambda row: caplog.records.append(row))
     marks = [i for i, record in enumerate(caplog.records) if isinstance(record, dict)]
-    later = [r.getMessage() for r in caplog.records[marks[0] :] if not isinstance(r, dict)]
+    compiles = [i for i, r in enumerate(caplog.records) if not isinstance(r, dict) and "Compiling" in r.getMessage()]
     caplog.records.clear()
     assert len(marks) == 6
-    assert not [m for m in later if "Compiling" in m]
+    assert min(compiles) < max(compiles) < marks[0]
 
 
 def test_invalid_members_are_counted_and_all_invalid_stops(tmp_path):
@@ -122,6 +139,27 @@ def test_invalid_members_are_counted_and_all_invalid_stops(tmp_path):
     with pytest.raises(evo.AllInvalid, match="no member of generation 0 had a finite fitness"):
         evo.run(lambda params, key: jnp.nan, PARAMS, STRATEGY, generations=2, out=tmp_path / "r")
     assert evo.open(tmp_path / "r", task=task).folder.checkpoints().generations() == [0]
+
+
+def test_whatever_is_not_finite_is_invalid_golden():
+    fitness = np.array([1.0, np.inf, 4.0, -np.inf, 1.0, np.nan], np.float32)
+    assert summary(fitness) == {"best": 4, "mean": 2, "median": 1, "std": 2**0.5, "invalid": 3}
+
+
+def test_reports_on_the_way_share_no_luck_with_the_search():
+    engine, moment, _ = prepare(task, PARAMS, STRATEGY, 3, Runtime())
+    reports, search = [], [engine.key[None]]
+    vars(engine)["evaluate"] = lambda moment, keys: reports.append(keys) or Evaluation(jnp.zeros(len(keys)))
+    vars(engine)["measure"] = lambda moment, begun, key: reports.append(key[None]) or {}
+    for generation in range(3):
+        fresh(engine, moment, generation, 4)
+        own = jax.random.fold_in(engine.key, generation)
+        search += [own[None], engine._keys(generation), engine.ask(generation, moment.state)[1]]
+    told, used = (
+        {tuple(jax.random.key_data(key).tolist()) for row in rows for key in row} for rows in (reports, search)
+    )
+    assert len(told) == 3 * (4 + 1)
+    assert not told & used
 
 
 def test_tasks_state_is_absorbed_recorded_and_resumed(tmp_path):
@@ -199,12 +237,15 @@ def test_a_run_that_is_there_goes_on_with_its_own_settings(whole, tmp_path):
     for other, said in ((dict(seed=4), "seed: 4 here, 3 there"), (dict(strategy=ES(8, 0.2)), "sigma: 0.2 here")):
         with pytest.raises(ValueError, match=f"holds another run: .*{said}"):
             evo.run(**(dict(task=task, params=PARAMS, strategy=STRATEGY, generations=13, seed=3, out=whole[1]) | other))
-    for generations in (2, 4):
+    for generations in (2, 4, 3):
         evo.run(task, PARAMS, STRATEGY, generations=generations, out=tmp_path / "r")
     assert "generations: 4" in (tmp_path / "r" / "config.yaml").read_text()
 
 
-@pytest.mark.parametrize("left", [["config.yaml"], ["config.yaml", "leaves.json", "versions.json", "fitness"]])
+BEGUN = ["config.yaml", "leaves.json", "versions.json"]
+
+
+@pytest.mark.parametrize("left", [BEGUN[:1], BEGUN, [*BEGUN, "fitness"]])
 def test_killed_as_it_began_it_begins_anew(whole, left, tmp_path):
     result, out = whole
     for name in left:
@@ -212,7 +253,10 @@ def test_killed_as_it_began_it_begins_anew(whole, left, tmp_path):
         copy(out / name, tmp_path / name)
     if "fitness" in left:
         (tmp_path / "fitness" / "fitness.bin").unlink()
+    if left == BEGUN:
+        Folder(tmp_path).log({"generation": 0, "member": 1}, "lost.jsonl")
     same(evo.run(task, PARAMS, STRATEGY, generations=12, seed=3, out=tmp_path).solution, result.solution)
+    assert Folder(tmp_path).rows("lost.jsonl") == []
 
 
 def test_no_row_of_metrics_has_a_number_that_json_has_not(tmp_path):
