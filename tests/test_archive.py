@@ -47,11 +47,12 @@ def test_insert_golden():
     assert_array_equal(archive.rows["id"], [1, -7, -7, -7, -7, 4])
     assert_array_equal(archive.rows["w"][:, 0], [1, -7, -7, -7, -7, 4])
 
-    fitness, descriptor, rows = newcomers([3, 9, 1, 2.5, 5], [here, [NAN, 0.0], there, [0.9, 99.0], [0.1, 0.0]])
-    archive, done = insert(GRID, archive, fitness, descriptor, rows)
-    assert_array_equal(done.status, [0, 0, 0, 1, 2])  # a tie doesn't beat the tenant
-    assert_array_equal(done.improvement, [0, -INF, -1, 0.5, 15])
-    assert_array_equal(done.outside, [0, 0, 0, 1, 0])
+    far = [0.9, 99.0]
+    batch = newcomers([3, 9, 1, 2.5, 5, NAN], [here, [NAN, 0.0], there, far, [0.1, 0.0], far])
+    archive, done = insert(GRID, archive, *batch)
+    assert_array_equal(done.status, [0, 0, 0, 1, 2, 0])  # a tie doesn't beat the tenant
+    assert_array_equal(done.improvement, [0, -INF, -1, 0.5, 15, -INF])
+    assert_array_equal(done.outside, [0, 0, 0, 1, 0, 0])  # what has no fitness is nowhere
     assert_array_equal(archive.fitness, [3, 5, -INF, -INF, -INF, 2.5])
     assert_array_equal(archive.descriptor[5], np.float32([0.9, 99.0]))  # kept as reported
     numbers = stats(archive, GRID.offset)
@@ -73,6 +74,9 @@ def test_thresholds_anneal_golden():
     assert_array_equal(done.status, [1, 0, 0])
     assert_array_equal(done.improvement, [1.25, -0.75, -INF])
     assert not done.accepted.any()  # fitter than the threshold, not than the elite
+    assert_array_equal(archive.threshold, [0.375, -4])
+    archive, done = insert(grid, archive, *newcomers([0.375, 0.375, NAN], place))
+    assert_array_equal(done.status, [0, 0, 0])  # a tie doesn't beat the threshold
     assert_array_equal(archive.threshold, [0.375, -4])
     assert_array_equal(archive.fitness, [2, -INF])
     assert_array_equal(archive.rows["id"], [1, -7])

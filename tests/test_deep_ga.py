@@ -14,8 +14,8 @@ from numpy.testing import assert_array_equal
 import evo
 from evo.encoding import decode, encode, fingerprint
 from evo.express import express_dense
-from evo.genome import concatenate, expand, size
-from evo.lineage import Chain, common, member_of, rebased, replay
+from evo.genome import as_they_stand, concatenate, expand, size
+from evo.lineage import Chain, children, common, fittest, member_of, rebased, replay
 from evo.noise import Gaussian, LowRank
 from evo.runtime import Runtime
 from evo.schedule import Linear
@@ -161,6 +161,20 @@ def test_parents_are_drawn_uniformly():
     genome, _ = (ga := DeepGA(3000, parents=5)).ask(jax.random.key(1), ga.init(jax.random.key(0), jnp.zeros(1)))
     share = np.bincount(np.asarray(genome.parents)[1:, 0], minlength=5) / 3000
     np.testing.assert_allclose(share, 0.2, atol=5 * np.sqrt(0.2 * 0.8 / 3000))
+
+
+def test_member_0_is_the_elite_whatever_the_key():
+    draw = jax.vmap(lambda key: children(key, 3, 6, jnp.float32(1))[0].parents[:, 0])
+    parents = draw(jax.random.split(jax.random.key(0), 9))
+    assert not parents[:, 0].any()
+    assert parents[:, 1].any()
+
+
+@pytest.mark.parametrize(("score", "best"), [(-INF, 2), (4, 2), (5, 0), (6, 0)])
+def test_a_tie_keeps_the_older(score, best):
+    rows, fitness = jnp.array([1.0, 2.0, 3.0]), jnp.array([NAN, 5.0, 5.0])
+    found, now = fittest(GA.noise, rows, as_they_stand(jnp.arange(3)), fitness, jnp.float32(0), jnp.float32(score))
+    assert (found, now) == (best, max(score, 5))
 
 
 def test_the_first_generation_has_its_own_power():

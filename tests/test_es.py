@@ -1,6 +1,7 @@
 """Evolution strategies: an unbiased gradient, a step of known size, pairs with one luck."""
 
 import contextlib
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +10,12 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from evo.ascent import LONG, SMALL, changed, joined, parted
+from evo.ascent import LONG, SMALL, changed, cosine, joined, parted
 from evo.express import ByPath
 from evo.genome import expand
 from evo.noise import Frozen, Gaussian, LowRank
 from evo.runtime import Runtime
+from evo.schedule import Linear
 from evo.shaping import SHAPINGS, centered_ranks, group_mean, group_z_score, z_score
 from evo.strategies.es import EGGROLL, ES, OpenAIES, ties
 from evo.task import Evaluation
@@ -107,6 +109,26 @@ def test_frozen_leaves_stay():
     assert (moved.center["w"] != PARAMS["w"]).all()
 
 
+def test_schedules_are_read_in_every_generation():
+    """The same members and fitness: sgd's steps differ as the rates do, and equals only decay."""
+    rate = [0.4, 0.25, 0.1]
+    strategy = ES(4, sigma=Linear(0.5, 0.1, 4), lr=Linear(0.4, 0.1, 2), optimizer="sgd")
+    state = strategy.init(jax.random.key(0), PARAMS)
+    genome, _ = strategy.ask(jax.random.key(1), state)
+    tell, norms = jax.jit(strategy.tell, static_argnums=0), []
+    for _ in rate:
+        state, info = tell(Runtime(), state, genome, Evaluation(jnp.arange(4.0)))
+        norms.append(float(info["update_norm"]))
+    assert_allclose(np.array(norms) / norms[0], np.array(rate) / 0.4, rtol=1e-5)
+    assert_allclose(strategy.ask(jax.random.key(1), state)[0].scale[:, 0], [0.2, -0.2] * 2, rtol=1e-6)
+    state = strategy.init(jax.random.key(0), PARAMS)
+    tell = jax.jit(replace(strategy, weight_decay=0.5).tell, static_argnums=0)
+    for lr in rate:
+        center = state.center
+        state, _ = tell(Runtime(), state, genome, Evaluation(jnp.full(4, 7.0)))
+        jax.tree.map(lambda new, old: assert_allclose(new, (1 - lr * 0.5) * old, rtol=1e-5), state.center, center)  # noqa: B023
+
+
 def test_invalid_members_rank_last_and_poison_nothing():
     fitness = jnp.array([3.0, jnp.nan, 1.0, jnp.inf, 2.0])
     assert centered_ranks(fitness).tolist() == pytest.approx([0.5, -0.25, -0.25, -0.25, 0.25])
@@ -123,6 +145,8 @@ def test_shaping_golden():
     groups = jnp.array([1.0, 3.0, 101.0, 103.0])  # the population's deviation is 50.01, a group's is 1
     assert_allclose(group_mean(groups, 2), np.array([-1, 1, -1, 1]) / 50.01, rtol=1e-4)
     assert_allclose(group_z_score(groups, 2), [-1, 1, -1, 1], rtol=1e-5)
+    assert_allclose(group_z_score(jnp.array([1.0, jnp.nan, 5.0, 6.0]), 2), [0, 0, -1, 1], rtol=1e-5)
+    assert_allclose(group_z_score(jnp.array([5.0, jnp.nan, 1.0, 6.0]), 2), [1, -1, -1, 1], rtol=1e-5)  # worst of all
 
 
 def test_ranks_by_comparison_are_those_by_searching(monkeypatch):
@@ -157,6 +181,9 @@ def test_steps_are_those_of_optax_on_the_leaves(name):
 
 def test_diagnostics_golden():
     assert ties(jnp.array([3.0, 1.0, 3.0, jnp.nan, jnp.nan, 2.0, 3.0, 0.0])) == 3 / 8
+    a, b = {"x": jnp.array([3.0, 4.0]), "y": jnp.ones((1, 1))}, {"x": jnp.array([8.0, -6.0]), "y": jnp.zeros((1, 1))}
+    assert_allclose([cosine(a, jax.tree.map(lambda x: 2 * x, a)), cosine(a, b)], [1, 0], atol=1e-6)
+    assert cosine(a, jax.tree.map(jnp.zeros_like, a)) == 0
     assert changed({"a": jnp.zeros(3), "b": jnp.ones(1)}, {"a": jnp.array([0.0, 1, 0]), "b": jnp.ones(1)}) == 0.25
     half = {"w": jnp.ones((6, 8), jnp.bfloat16)}
     for lr, share in ((1e-4, 0.0), (1e-1, 1.0)):  # a step of sgd is about lr * sigma

@@ -75,6 +75,15 @@ def test_a_parent_that_is_not_mixed_is_taken_bit_for_bit_integers_too():
     genomes = as_they_stand(jnp.arange(3))
     out = jax.vmap(lambda g: express_dense(Gaussian(), rows, g))(expand(genomes))
     jax.tree.map(assert_array_equal, out, rows)
+    for mix in ([0.75, 0.25], [0.25, 0.75]):  # whole numbers can't be mixed: they are the first parent's
+        child = express_dense(Gaussian(), rows, Genome(KEYS[:0], jnp.zeros(0), jnp.array([2, 1]), jnp.array(mix)))
+        assert_array_equal(child["codes"], rows["codes"][2])
+        assert_allclose(child["w"], mix[0] * rows["w"][2] + mix[1] * rows["w"][1], rtol=1e-6)
+
+
+def test_the_first_glob_that_matches_decides():
+    noise = ByPath((("dense/*", Frozen()), ("**/bias", Gaussian()), ("*", LowRank(2))), LowRank())
+    assert [leaf.noise for leaf in plan(noise, CENTER).of(CENTER)] == [Frozen(), Frozen(), LowRank(2)]
 
 
 def test_genomes_are_joined_by_member():

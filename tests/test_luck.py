@@ -3,14 +3,16 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from generation import play
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import evo
 from evo.archive import Grid, empty
 from evo.deep import Deep
 from evo.envs.arm import Arm
-from evo.luck import Looks, corrected, look, refiled
+from evo.luck import Looks, corrected, gathered, look, refiled
+from evo.runtime import Runtime
 from evo.strategies.emitters.iso_line import IsoLine
 from evo.strategies.qd import QD
 from evo.task import Evaluation
@@ -26,10 +28,11 @@ def test_looks_equal_numpy_twins():
         cell = rng.permutation(5)[:3]
         fitness, place = rng.normal(size=3).astype(np.float32), rng.normal(size=(3, 2)).astype(np.float32)
         fitness[0] = np.nan if rng.uniform() < 0.3 else fitness[0]
+        place[1, 0] = np.nan if rng.uniform() < 0.3 else place[1, 0]
         valid = rng.uniform(size=3) < 0.8
         looks = look(looks, *map(jnp.asarray, (cell, valid, fitness, place)))
         for c, f, d, v in zip(cell, fitness, place, valid, strict=True):
-            if v and np.isfinite(f):
+            if v and np.isfinite([f, *d]).all():
                 seen[c].append((f, *d))
     for c, said in seen.items():
         assert looks.number[c] == len(said)
@@ -37,6 +40,37 @@ def test_looks_equal_numpy_twins():
             mean, var = np.mean(said, 0), np.var(said, 0)
             assert_allclose([looks.fitness[c], *looks.descriptor[c]], mean, atol=1e-5)
             assert_allclose(looks.variance[c], var[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("lost", [[], [0, 3], [0, 1, 2, 3, 4]])
+def test_what_one_elites_looks_said_equals_numpy(lost):
+    rng = np.random.default_rng(1)
+    fitness, place = rng.normal(3, 1, 5).astype(np.float32), rng.normal(size=(5, 2)).astype(np.float32)
+    fitness[lost[:1]], place[lost[1:], 1] = np.nan, np.inf
+    kept = np.delete(np.arange(5), lost)
+    said = gathered(jnp.asarray(fitness), jnp.asarray(place))
+    assert said.number == len(kept)
+    if len(kept):
+        assert_allclose([said.fitness, said.variance], [fitness[kept].mean(), fitness[kept].var()], rtol=1e-5)
+        assert_allclose(said.descriptor, place[kept].mean(0), rtol=1e-5)
+    else:
+        assert np.isnan(said.fitness)
+
+
+@pytest.mark.parametrize(("elites", "looks", "generations"), [(3, 8, 1), (6, 2, 3)])
+def test_elites_are_looked_at_in_turn_and_nobody_twice(elites, looks, generations):
+    strategy = QD(Grid((6,), ((0.0, 6.0),)), (IsoLine(1),), looks=looks)
+    state = strategy.init(jax.random.key(0), jnp.zeros(1))
+    fitness = jnp.where(jnp.arange(6) < elites, 9.0, -jnp.inf)
+    state = state._replace(archive=state.archive._replace(fitness=fitness))
+    shown = Evaluation(jnp.arange(1.0 + looks).at[0].set(jnp.nan), jnp.zeros((1 + looks, 1)))  # no newcomer enters
+    genome, _ = jax.jit(strategy.ask)(jax.random.key(1), state)
+    tell = jax.jit(lambda state: strategy.tell(Runtime(), state, genome, shown)[0])
+    for _ in range(generations):
+        state = tell(state)
+    seen = state.archive.record.looks
+    assert_array_equal(seen.number, np.arange(6) < elites)
+    assert_array_equal(seen.fitness[:elites], [1, 2, 3] if elites == 3 else [1, 2] * 3)
 
 
 def test_corrected_golden():

@@ -72,10 +72,10 @@ def test_the_ga_selects_by_novelty_and_admits_by_key():
     same(jax.jit(GA.unpack)(GA.pack(after)), after)
 
 
-def round_of(strategy, state, centers, members, fitness):
+def round_of(strategy, state, centers, members, fitness, scored=0.0):
     """One generation whose first round has these descriptors, and its second those."""
     genome, _ = strategy.ask(jax.random.key(1), state)
-    first = Evaluation(jnp.zeros(len(centers)), jnp.asarray(centers, jnp.float32))
+    first = Evaluation(jnp.full(len(centers), scored), jnp.asarray(centers, jnp.float32))
     second, trial = strategy.again(jax.random.key(2), state, genome, first)
     descriptor = jnp.concatenate([first.descriptor, jnp.asarray(members, jnp.float32)])
     both = Evaluation(jnp.concatenate([first.fitness, jnp.asarray(fitness, jnp.float32)]), descriptor)
@@ -83,7 +83,13 @@ def round_of(strategy, state, centers, members, fitness):
 
 
 @pytest.mark.parametrize(
-    ("mode", "fitness", "toward"), [("ns", [0, 0, 0, 9], 0), ("nsr", [1, 0, 2, 3], 3), ("nsra", [0, 5, 1, 2], 1)]
+    ("mode", "fitness", "toward"),
+    [
+        ("ns", [0, 0, 0, 9], 0),
+        ("ns", [0, 0, 0, NAN], 2),  # of the second pair, the more novel one failed: it ranks last
+        ("nsr", [1, 0, 2, 3], 3),
+        ("nsra", [0, 5, 1, 2], 1),
+    ],
 )
 def test_an_es_step_climbs_the_mixed_ranks_golden(mode, fitness, toward):
     """Four members of one centre; the archive is the three centres, all at 0."""
@@ -102,18 +108,21 @@ def test_an_es_step_climbs_the_mixed_ranks_golden(mode, fitness, toward):
     (later, _), _, _ = round_of(es, after, centers + np.array([[7], [8], [9]]), members, fitness)
     assert int(later.seen.admitted) == 4  # from now on, the one that moved
     assert_array_equal(later.seen.descriptor[3], [7 + center] * 2)
+    (lost, _), _, _ = round_of(es, later, centers, members, fitness, NAN)
+    assert int(lost.seen.admitted) == 4  # unless it failed
 
 
 def test_the_centre_is_drawn_in_proportion_to_its_novelty():
-    es = replace(NES, population=2, k=1)
+    es = replace(NES, population=2, k=1, centers=4)
     state = es.init(jax.random.key(0), PARAMS)
     state = state._replace(moved=jnp.int32(0), seen=state.seen._replace(admitted=jnp.int32(1)))
     genome, _ = es.ask(jax.random.key(1), state)
-    scores = Evaluation(jnp.zeros(3), jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]]))
+    fitness = jnp.array([0.0, 0.0, 0.0, NAN])  # the most novel failed: it is never drawn
+    scores = Evaluation(fitness, jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0], [9.0, 0.0]]))
     draw = lambda key: es.again(key, state, genome, scores)[0].parents[0, 0]  # noqa: E731
     drawn = np.asarray(jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(3), 4000)))
-    share = np.bincount(drawn, minlength=3) / 4000
-    assert_allclose(share, [0, 0.25, 0.75], atol=5 * np.sqrt(0.25 * 0.75 / 4000))
+    share = np.bincount(drawn, minlength=4) / 4000
+    assert_allclose(share, [0, 0.25, 0.75, 0], atol=5 * np.sqrt(0.25 * 0.75 / 4000))
 
 
 def test_nsra_turns_to_novelty_where_reward_stalls():

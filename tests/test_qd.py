@@ -14,6 +14,7 @@ from evo.archive import Grid, empty, insert
 from evo.bandit import Played, choose, learn, unplayed
 from evo.cvt import CVT
 from evo.deep import Deep
+from evo.emitter import Offspring
 from evo.engine import settle
 from evo.envs.projection import Projection
 from evo.experiment import dump, load
@@ -140,6 +141,18 @@ def test_cma_is_hansens():
     assert_allclose(learned.steps[0] @ learned.steps[0].T, c, rtol=1e-4, atol=1e-6)
 
 
+def test_cma_has_no_parents_that_are_invalid():
+    """Of eight, two have a fitness: the update is theirs alone, by the weights of two parents."""
+    emitter = CMA(1, 8, 0.7, "fitness", "mu", "basic")
+    searches, _ = emitter.init(jax.random.key(1), jnp.asarray([1.0, -2.0, 0.5]))
+    search = jax.tree.map(lambda x: x[0], searches)
+    fitness = jnp.full(8, jnp.nan).at[jnp.array([1, 4])].set(jnp.array([3.0, 7.0]))
+    learned, ended = emitter._learned(search, _inserted(fitness), fitness)
+    w = np.log(2.5) - np.log([1.0, 2.0])
+    assert_allclose(learned.mean, search.mean + 0.7 * (w / w.sum()) @ search.draws[np.array([4, 1])], rtol=1e-5)
+    assert not ended
+
+
 def _inserted(fitness):
     archive = empty(GRID, jnp.zeros(1))
     return insert(GRID, archive, fitness, jnp.zeros((len(fitness), 2)), jnp.zeros((len(fitness), 1)))[1]
@@ -159,6 +172,24 @@ def test_two_stage_ranking_and_restarts():
     best = np.asarray(search.draws[0])[[2, 0, 3]]  # the newcomer first, then by improvement; the third not at all
     assert_allclose(learned.mean[0], 0.5 * (w / w.sum()) @ best, rtol=1e-5)
     assert_array_equal(learned.mean[1], search.mean[1])
+
+
+def test_a_search_begins_anew_at_an_elite():
+    emitter, lost = CMA(5, 2, 0.5), jnp.full(10, jnp.nan)
+    search, _ = emitter.init(jax.random.key(0), jnp.zeros(2))
+    elites = jnp.asarray([[5.0, 6.0], [7.0, -8.0], [-9.0, 1.0]])
+    archive, _ = insert(GRID, empty(GRID, jnp.zeros(2)), jnp.ones(3), jnp.asarray([[0.0, 0], [1, 1], [2, 2]]), elites)
+    offspring = Offspring(None, lost, jnp.zeros((10, 2)), _inserted(lost))
+    search, _ = emitter.tell(jax.random.key(1), search, archive, 0, offspring, None)
+    assert_array_equal(search.restarts, 1)
+    assert {tuple(mean) for mean in search.mean.tolist()} <= {tuple(row) for row in elites.tolist()}
+    assert len(np.unique(search.mean, axis=0)) > 1
+
+
+def test_emitters_and_looks_share_no_trial():
+    strategy = QD(GRID, (IsoLine(3), Climb(1, 4)), looks=2)
+    _, trial = strategy.ask(jax.random.key(1), strategy.init(jax.random.key(0), PARAMS))
+    assert trial.tolist() == [0, 1, 2, 3, 3, 4, 4, 7, 8]  # a pair of Climb's shares one
 
 
 def test_a_conditioned_policy_follows_its_targets_slopes_golden():

@@ -161,10 +161,11 @@ def test_a_step_of_qzo_by_hand():
             QZO(**wrong)
 
 
-def test_codes_move_by_whole_steps_and_what_is_left_is_kept():
-    """u = residual + lr g; a code moves where |u| >= 1/2; at the end of its range it stays and nothing is left."""
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_codes_move_by_whole_steps_and_what_is_left_is_kept(decay):
+    """u = decay left + lr g; a code moves where |u| >= 1/2; at the end of its range it stays and nothing is left."""
     params = {"w": quantise(jnp.array([[7.0, -7.0], [3.0, 1.0]]), 4, nudge=True)}
-    qes = QES(4, sigma=0.5, lr=0.4)
+    qes = QES(4, sigma=0.5, lr=0.4, decay=decay)
     state = qes.init(KEY, params)
     genome, trial = qes.ask(KEY, state)
     assert_array_equal(trial, 0)
@@ -174,7 +175,7 @@ def test_codes_move_by_whole_steps_and_what_is_left_is_kept():
         leaf = [x for x in plan(qes.noise, params).of(params) if x.path == "w/nudge"]
         z = [leaf[0].noise.dense(own_keys(leaf, genome.key[i])[0, 0], (2, 2)) for i in range(2)]
         g = ((w[0] - w[1]) * z[0] + (w[2] - w[3]) * z[1]) / np.sqrt((w**2).sum())
-        u = left + 0.4 * np.asarray(g)
+        u = decay * left + 0.4 * np.asarray(g)
         step = np.where(abs(u) >= 0.5, np.sign(u), 0)
         taken = np.clip(codes + step, 0, 15) - codes
         codes, left = codes + taken, np.where(taken == step, u - step, 0)

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import evo
+from evo import unstructured as module
 from evo.archive import Grid, empty
 from evo.cvt import CVT
 from evo.deep import Deep
-from evo.unstructured import Unstructured
+from evo.unstructured import Unstructured, two_nearest
 
 INF, NAN = np.inf, np.nan
 insert = jax.jit(evo.archive.insert, static_argnums=0)
@@ -46,6 +47,31 @@ def test_unstructured_golden():
     assert_array_equal(archive.rows, [5, 2, 11])
 
 
+def test_one_elite_has_one_heir():
+    """Two that would replace it, 1.2 apart: the fitter does, the other takes a free place."""
+    cells = Unstructured(3, 1.0, ((0.0, 9.0),))
+    archive, _ = insert(cells, empty(cells, jnp.float32(-1)), *arrays([1], [[3.0]], [0]))
+    archive, done = insert(cells, archive, *arrays([2, 4], [[2.4], [3.6]], [1, 2]))
+    assert_array_equal(done.status, [1, 1])
+    assert_array_equal(done.accepted, [1, 1])
+    assert_array_equal(done.cell, [1, 0])
+    assert_array_equal(archive.rows, [2, 1, -1])
+    assert_array_equal(archive.fitness, [4, 2, -INF])
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 19, 21])
+def test_the_two_nearest_of_blocks_that_overlap(monkeypatch, count):
+    monkeypatch.setattr(module, "BLOCK", 8)
+    rng = np.random.default_rng(0)
+    places = rng.normal(size=(21, 2)).astype(np.float32)
+    query = places + rng.normal(0, 0.01, (21, 2)).astype(np.float32)  # each place is somebody's nearest
+    near, *nearest = two_nearest(jnp.asarray(places), jnp.int32(count), jnp.asarray(query))
+    square = ((query[:, None] - places[None, :count]) ** 2).sum(-1)
+    assert_allclose(nearest, np.sort(np.pad(square, ((0, 0), (0, 2)), constant_values=INF), 1).T[:2], rtol=1e-5)
+    if count:
+        assert_array_equal(near, square.argmin(1))
+
+
 def slow_unstructured(cells, elites, fitness, place):
     """The elites (fitness, descriptor) by place after a batch."""
     limit = np.float32(cells.distance) ** 2
@@ -71,14 +97,14 @@ def slow_unstructured(cells, elites, fitness, place):
     return elites
 
 
-@pytest.mark.parametrize("dims", [1, 3])
-def test_streams_equal_the_slow_twin_and_keep_their_distance(dims):
+@pytest.mark.parametrize(("dims", "newcomers"), [(1, 300), (3, 300), (2, 5)])
+def test_streams_equal_the_slow_twin_and_keep_their_distance(dims, newcomers):
     cells, rng = Unstructured(40, 0.12 * dims, ((0.0, 1.0),) * dims), np.random.default_rng(dims)
     fast, slow = empty(cells, jnp.zeros(dims)), []
-    for _ in range(15):
-        fitness = rng.integers(0, 30, 300).astype(np.float32)  # ties
-        place = (rng.integers(0, 64, (300, dims)) / np.float32(64)).astype(np.float32)  # the squares are exact
-        fitness[:2], place[2:4] = NAN, NAN
+    for _ in range(15 if newcomers == 300 else 60):
+        fitness = rng.integers(0, 30, newcomers).astype(np.float32)  # ties
+        place = (rng.integers(0, 64, (newcomers, dims)) / np.float32(64)).astype(np.float32)  # the squares are exact
+        fitness[: newcomers // 100], place[newcomers // 100 : newcomers // 50] = NAN, NAN
         before = fast
         fast, _ = insert(cells, fast, *arrays(fitness, place, place))
         slow = slow_unstructured(cells, slow, fitness, place)
