@@ -230,7 +230,7 @@ BAD = [
     (dict(env="reacher", forward=False), "reacher doesn't reward moving forward"),
     (dict(env="ant", descriptor="feet", descriptor_limit=3.0), "bounds `position` and `velocity`; got 3.0 for feet"),
     (dict(env="ant", descriptor_limit=3.0), "bounds `position` and `velocity`; got 3.0 for None"),
-    (dict(descriptor="velocity", descriptor_limit=0.0), "`descriptor_limit` must be above 0"),
+    (dict(descriptor="velocity", descriptor_limit=0.0), "`descriptor_limit`, above 0, bounds"),
 ]
 
 
