@@ -231,6 +231,13 @@ def callbacks(jaxpr):
             yield from callbacks(inner)
 
 
+def test_measuring_is_one_program():
+    task = Prompted(prompts=4, judged=8)
+    params, state = task.init(KEY)
+    said = jax.eval_shape(lambda params: task.measure(params, params, state, KEY), params)
+    assert {"reward", "pass_1", "greedy", "length", "kl", "distance", "moved"} <= said.keys()
+
+
 @pytest.mark.slow
 def test_a_run_logs_what_is_measured(tmp_path):
     """Held-out reward, pass@1 and length by our own count; distance, KL and moved from nothing to something."""

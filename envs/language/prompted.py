@@ -6,7 +6,7 @@ Axes: `p` prompts, `k` tries at each, `b` = p k rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -96,7 +96,7 @@ class Prompted:
         table = self._asked.table
         rows = jnp.arange(self.split, min(self.split + self.judged, len(self._asked.questions)))
         scores, written = self.answered(params, rows, key, tries=1)
-        likeliest, _ = replace(self, temperature=0.0, tries=1).answered(params, rows, key)
+        likeliest, _ = self.answered(params, rows, key, tries=1, temperature=0.0)
         full = sum(reward.weight for reward in self._rewards) - 1e-6
         text = jnp.concatenate([table.tokens[rows], table.answer[rows]], axis=1)
         own = jnp.arange(table.answer.shape[1])[None] <= table.length[rows][:, None]
@@ -106,13 +106,19 @@ class Prompted:
         return said | {"length": written.length.mean(), "kl": kl} | drift(params, start)
 
     def answered(
-        self, params: Any, rows: Int[Array, "p"], key: Key[Array, ""], tries: int | None = None
+        self,
+        params: Any,
+        rows: Int[Array, "p"],
+        key: Key[Array, ""],
+        tries: int | None = None,
+        temperature: float | None = None,
     ) -> tuple[Float[Array, "p k"], Completions]:
-        """Completions of these questions, and what each is worth."""
+        """Completions of these questions, and what each is worth. None: as the task says."""
         tries, table = self.tries if tries is None else tries, self._asked.table
+        heat = self.temperature if temperature is None else temperature
         rows = jnp.repeat(rows, tries)
         prompts, model = Prompts(table.tokens[rows], table.real[rows]), self.model.checkpoint.model
-        write = partial(generate, model, new=self.new, end=self.model.ends, temperature=self.temperature)
+        write = partial(generate, model, new=self.new, end=self.model.ends, temperature=heat)
         written = write(params, prompts, key, vocabulary=self.model.tokens.vocabulary)
         return total(self._rewards, self._asked, rows, written).reshape(-1, tries), written
 
