@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import evo
+from evo.commands.rebuild import Replay
 from evo.engine import Moment
 from evo.envs.language import int8, recurrent
 from evo.envs.language.int8 import Int8Recurrent
@@ -326,6 +327,7 @@ def test_it_resumes_to_the_very_same_bits_and_a_member_scores_what_it_did(tmp_pa
     params = express(strategy.noise, strategy.bases(opened.strategy_state(5)), member(opened.genome(5), 3))
     again = jax.jit(lambda params, turn: call(task().evaluate, params, state, turn))
     assert int(again(params, Trial(KEYS[0], jnp.int32(1))).fitness) == int(opened.fitness(5)[3])
+    assert Replay(tmp_path, generation=5, member=3)._candidate(opened)[1] == opened.fitness(5)[3] * task().unit
 
 
 def test_it_learns():

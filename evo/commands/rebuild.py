@@ -55,8 +55,9 @@ class Replay:
         return 0
 
     def _candidate(self, run: Run) -> tuple[str, float | None, Any]:
-        """What it is, what it scored when it was judged, and its parameters."""
+        """What it is, what it scored when it was judged, in the numbers that people see, and its parameters."""
         from evo.commands.opened import elite
+        from evo.task import unit_of
 
         if self.encoding is not None:
             from evo.commands.chain import decoded
@@ -65,10 +66,11 @@ class Replay:
             return f"a chain of {links} mutations", None, params
         if self.cell is not None:
             params = elite(run, self.cell)
-            return f"the elite of cell {self.cell}", float(run.archive().fitness[self.cell]), params
+            return f"the elite of cell {self.cell}", float(run.archive().fitness[self.cell]) * unit_of(run.task), params
         generation, member = self.generation or 0, self.member or 0
         fitness, params = run.fitness(generation), run.member(generation, member)
-        return f"generation {generation}, member {member} of {len(fitness)}", float(fitness[member]), params
+        scored = float(fitness[member]) * unit_of(run.task)
+        return f"generation {generation}, member {member} of {len(fitness)}", scored, params
 
 
 @dataclass(frozen=True)
