@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,12 +111,20 @@ def follow(jaxpr: Jaxpr, tracks: Sequence[Track | None]) -> tuple[list[tuple[str
             words = f"{eqn.primitive.name} with a leaf's own noise{place(eqn)}"
             dense.extend((name, words) for t in lazy if t for name in t.names)
         if not any(outs):
-            uses.extend((name, eqn.primitive.name) for t in lazy if t for name in t.names)
+            uses.extend((name, use_of(eqn, t)) for t in lazy if t for name in t.names)
         dense.extend((name, f"{eqn.primitive.name}{place(eqn)}") for t in lost for name in t.names)
         return outs
 
     walk(jaxpr, [*tracks, *[None] * (len(jaxpr.invars) - len(tracks))], visit)
     return uses, dense
+
+
+def use_of(eqn: JaxprEqn, track: Track) -> str:
+    """The words for one use. Rows that are looked up are activations, every member's own: as many as the leaf has, or
+    more, cost what the leaf would."""
+    name, made = eqn.primitive.name, shape_of(eqn.outvars[0])
+    whole = name in ("gather", "dynamic_slice") and math.prod(made.shape) >= math.prod(track.base.shape)
+    return f"{name} as large as the leaf" if whole else name
 
 
 def counted(found: list[tuple[str, str]], path: str) -> tuple[str, ...]:

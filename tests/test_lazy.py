@@ -305,6 +305,13 @@ def test_a_matrix_that_is_every_members_own_is_reported(use, verdict):
     assert report(use, params, jnp.ones((T, D))).rows[1].verdict.startswith(verdict)
 
 
+@pytest.mark.parametrize(("count", "said"), [(3, "gather"), (4, "gather as large as the leaf")])
+def test_a_look_up_of_all_of_a_leaf_is_told(count, said):
+    """Columns in another order are as many numbers as the matrix has, and every member's own."""
+    permuted = lambda params, x: (x @ params["w"][:, jnp.arange(count)[::-1]]).sum()  # noqa: E731
+    assert report(permuted, {"w": jnp.ones((5, 4))}, jnp.ones((2, 5))).rows[0].uses == (said,)
+
+
 # --- random programs --------------------------------------------------------------------------------------------
 
 STEPS = {
