@@ -18,6 +18,8 @@ from gymnasium.error import DependencyNotInstalled, Error
 from evo.envs.atari import Atari, playing
 from evo.envs.foreign import quiet, told
 
+OLD = ("-v2", "-v3")  # Gymnasium's MuJoCo worlds that it has no more
+
 
 @dataclass(frozen=True)
 class World:
@@ -122,7 +124,8 @@ def attempt(make: Callable[[], Any], name: str) -> Any:
     try:
         return make()
     except Exception as error:
-        if _mujoco(name) and importlib.util.find_spec("mujoco") and "MUJOCO_GL" in os.environ:
+        drawn = _mujoco(name) and not name.endswith(OLD)
+        if drawn and importlib.util.find_spec("mujoco") and "MUJOCO_GL" in os.environ:
             gl = os.environ["MUJOCO_GL"]  # mujoco is there, so it is what it draws with; who knows what that raises
             raise ValueError(drawing(name, f"MUJOCO_GL={gl} doesn't work here ({error})")) from None
         if isinstance(error, DependencyNotInstalled | ImportError):
@@ -135,7 +138,7 @@ def _missing(name: str, said: str) -> str:
     """What to install, from what Gymnasium says is missing."""
     short = name.rpartition(":")[2]
     kin = [x for x in gymnasium.registry if x.rpartition("-v")[0] == short.rpartition("-v")[0]]
-    if name.endswith(("-v2", "-v3")) and _mujoco(kin[-1]) and importlib.util.find_spec("mujoco"):
+    if name.endswith(OLD) and _mujoco(kin[-1]) and importlib.util.find_spec("mujoco"):
         return f"{name} needs a MuJoCo of long ago; its last version is {kin[-1]!r}."
     known = {"box2d": "box2d", "mujoco": "mujoco", "ale": "atari", "pygame": "box2d"}
     extra = next((extra for word, extra in known.items() if word in said.lower()), None)

@@ -125,6 +125,7 @@ def test_nobody_is_blamed_for_what_making_the_next_world_takes():
 def test_mistakes_are_told(tmp_path, monkeypatch):
     (tmp_path / "raising.py").write_text("{}[1]")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MUJOCO_GL", "egl")  # as drawing leaves it
     for build, said in {
         lambda: Gymnasium("CartPol-v1"): "unknown Gymnasium env 'CartPol-v1'.*the nearest known one is 'CartPole-v1'",
         lambda: Gymnasium("nowhere:Env-v0"): "there is no module 'nowhere'",
