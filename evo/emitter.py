@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Float, Int, Key
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from evo.archive import Archive, Cells, Inserted, Rows
 from evo.genome import Genome
@@ -55,6 +56,11 @@ def slopes(stage: Stage, rows: Rows, genome: Genome, weight: Float[Array, "b p"]
     key, scale = genome.key[::2].reshape(b, p // 2, -1), genome.scale.reshape(b, p, -1)
     total = lambda row, key, scale, w: stage.runtime.sum(stage.noise, row, Genome(key, scale), w)  # noqa: E731
     return jax.vmap(total)(rows, key, scale, weight)
+
+
+def either(flag: Bool[Array, "b"], x: Array, y: Array) -> Array:
+    """`x` in the rows whose flag is up, `y` in the others."""
+    return jax.vmap(jnp.where)(flag, x, y)
 
 
 @runtime_checkable

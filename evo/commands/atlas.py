@@ -126,13 +126,11 @@ def exhibit(run: Run, data: ArchiveData | None = None) -> Exhibit:
 def shown_cells(shown: list[Exhibit], wanted: tuple[int, ...], count: int) -> list[int]:
     """The cells that are followed up, in this order: those `wanted`, then `count` others; ones that all archives fill,
     if there are any. Raises where a wanted one is empty."""
+    from evo.commands.opened import check_occupied
+
     filled = [np.flatnonzero(np.isfinite(one.data.fitness)) for one in shown]
     for cell in wanted:
-        if not 0 <= cell < (most := len(shown[0].data.fitness)):
-            raise ValueError(f"--cell: the archive has cells 0 to {most - 1}; got {cell}.")
-        if cell not in filled[0]:
-            near = filled[0][np.abs(filled[0] - cell).argmin()]
-            raise ValueError(f"--cell: cell {cell} of the archive is empty; the nearest occupied one is {near}.")
+        check_occupied(cell, filled[0], len(shown[0].data.fitness), "--cell: ")
     both = np.intersect1d(filled[0], filled[-1])
     return list(dict.fromkeys([*wanted, *chosen(shown[0].data, both if both.size else filled[0], count)]))
 

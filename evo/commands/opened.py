@@ -47,9 +47,14 @@ def elite(run: Run, cell: int) -> Any:
     import jax
 
     archive, cells = elites(run)
-    if not 0 <= cell < len(archive.fitness):
-        raise ValueError(f"the archive of {run.path} has cells 0 to {len(archive.fitness) - 1}; got {cell}.")
-    if cell not in cells:
-        near = cells[np.abs(cells - cell).argmin()]
-        raise ValueError(f"cell {cell} of the archive is empty; the nearest occupied one is {near}.")
+    check_occupied(cell, cells, len(archive.fitness))
     return jax.tree.map(lambda rows: rows[cell], archive.rows)
+
+
+def check_occupied(cell: int, occupied: np.ndarray, count: int, said: str = ""):
+    """Raise, beginning with `said`, unless it is one of the `count` cells and occupied."""
+    if not 0 <= cell < count:
+        raise ValueError(f"{said}the archive has cells 0 to {count - 1}; got {cell}.")
+    if cell not in occupied:
+        near = occupied[np.abs(occupied - cell).argmin()]
+        raise ValueError(f"{said}cell {cell} of the archive is empty; the nearest occupied one is {near}.")

@@ -9,11 +9,11 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from evo.ascent import ascend, cast, masters
 from evo.elites import novelty, occupied, sample
-from evo.emitter import slopes
+from evo.emitter import either, slopes
 from evo.genome import around
 from evo.shaping import centered_ranks
 
@@ -82,8 +82,8 @@ class Climb:
         age, there = state.age + 1, occupied(archive).any()
         done, start = age >= self.steps, sample(key, archive, self.centers)
         elites = jax.tree.map(lambda rows, x: rows[start].astype(x.dtype), archive.rows, climbed)
-        center = jax.tree.map(partial(_where, done & there), elites, climbed)
-        ascent = jax.tree.map(partial(_where, done), self._fresh(rows), ascent)
+        center = jax.tree.map(partial(either, done & there), elites, climbed)
+        ascent = jax.tree.map(partial(either, done), self._fresh(rows), ascent)
         return State(jnp.where(done, 0, age), center, ascent), cast(center, rows)
 
     def _fresh(self, rows: Any) -> Any:
@@ -102,8 +102,3 @@ class Climb:
 def _floats(tree: Any) -> Any:
     """The same numbers in float32."""
     return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
-
-
-def _where(flag: Bool[Array, "b"], x: Array, y: Array) -> Array:
-    """`x` in the rows whose flag is up, `y` in the others."""
-    return jax.vmap(jnp.where)(flag, x, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from evo.archive import Inserted
 from evo.ascent import floating
 from evo.elites import occupied, sample
+from evo.emitter import either
 from evo.express import plan
 from evo.genome import as_they_stand
 from evo.noise import Frozen
@@ -104,7 +106,7 @@ class CMA:
         there = occupied(archive).any()
         fresh = _fresh(jnp.where(there, elites, state.mean), self.sigma, self.batch)
         fresh = fresh._replace(restarts=state.restarts + 1)
-        chosen = jax.tree.map(lambda new, old: jnp.where(_over(ended, new), new, old), fresh, state)
+        chosen = jax.tree.map(partial(either, ended), fresh, state)
         return self._drawn(key_draws, chosen, shape)
 
     def _learned(self, search: Search, inserted: Inserted, fitness: Float[Array, "b"]) -> tuple[Search, Array]:
@@ -176,7 +178,3 @@ def _fresh(mean: Float[Array, "e D"], sigma: float, batch: int) -> Search:
     return Search(
         mean, jnp.full(e, sigma, jnp.float32), identity, zeros, zeros, jnp.zeros((e, batch, n)), identity, none, none
     )
-
-
-def _over(flag: Array, x: Array) -> Array:
-    return flag.reshape((-1,) + (1,) * (x.ndim - 1))
